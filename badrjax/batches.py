@@ -1,0 +1,68 @@
+"""The weighted batch on which everything rests."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from badrjax.checks import check_groups, check_same_length, check_weight, is_concrete
+
+
+class Batch(NamedTuple):
+    """Rows of data with their groups and frequencies.
+
+    `weight` is a frequency: a row of weight `w` stands for the row repeated `w` times, and 0 is padding that
+    no result may depend on. Weights a method learns are another argument, never this one.
+
+    Attributes:
+        x: features, `f32[n, F]` (or any trailing shape the model takes).
+        y: labels, `int[n]` for classes (0 and 1 when binary) or `float[n]` for regression.
+        group: group ids in `[0, num_groups)`, `int[n]`.
+        weight: frequencies `>= 0`, `f[n]`; `None` means ones.
+    """
+
+    x: Shaped[Array, "n ..."]
+    y: Shaped[Array, "n"]
+    group: Int[Array, "n"]
+    weight: Float[Array, "n"] | None = None
+
+
+def frequencies(batch: Batch) -> Float[Array, "n"]:
+    """The batch's weights `f[n]`, ones where it has none."""
+    if batch.weight is None:
+        return jnp.ones(batch.y.shape[0], jnp.result_type(float))
+    return batch.weight
+
+
+def take(batch: Batch, rows: Int[Array, "m"]) -> Batch:
+    """The rows at positions `rows` `int[m]`; a negative position is padding and comes back with weight 0.
+
+    Padding repeats row 0, so that it holds no value the batch does not.
+
+    Raises:
+        TypeError: for `rows` that are not integers (a boolean mask, say).
+        IndexError: (outside tracing) for a position beyond the last row.
+    """
+    length = batch.y.shape[0]
+    if is_concrete(rows) and np.size(rows) and np.max(rows) >= length:
+        raise IndexError(f"rows must be below the number of rows {length}, but one is {np.max(rows)}")
+    rows = jnp.asarray(rows)
+    if not jnp.issubdtype(rows.dtype, jnp.integer):
+        raise TypeError(f"rows must be integer positions, got {rows.dtype}; turn a mask into positions first")
+    valid = rows >= 0
+    safe = jnp.where(valid, rows, 0)
+    x, y, group, weight = (jnp.asarray(leaf)[safe] for leaf in batch._replace(weight=frequencies(batch)))
+    return Batch(x, y, group, jnp.where(valid, weight, 0.0))
+
+
+def check_batch(batch: Batch, num_groups: int | None = None, name: str = "data") -> None:
+    """Raise `ValueError` for unequal lengths, no rows, negative weights, or ids outside `[0, num_groups)`."""
+    check_same_length(**{f"{name}.{field}": value for field, value in batch._asdict().items()})
+    if batch.y.shape[0] == 0:
+        raise ValueError(f"{name} has no rows")
+    check_weight(batch.weight, f"{name}.weight")
+    if num_groups is not None:
+        check_groups(batch.group, num_groups, f"{name}.group")

@@ -1,0 +1,19 @@
+"""Methods: factories of `Method`, pytrees of pure functions. A file a method or family."""
+
+from badrjax.methods.base import Method
+from badrjax.methods.erm import dro, erm
+from badrjax.methods.meta_reweighting import meta_reweighting
+from badrjax.methods.nash_meta import forml, learning_to_reweight, meta_group_dro, nash_meta
+from badrjax.methods.upper_level import GOALS
+
+__all__ = [
+    "GOALS",
+    "Method",
+    "dro",
+    "erm",
+    "forml",
+    "learning_to_reweight",
+    "meta_group_dro",
+    "meta_reweighting",
+    "nash_meta",
+]

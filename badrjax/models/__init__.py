@@ -1,0 +1,8 @@
+"""Models as pairs of pure functions, ours on flax, and adapters for linen, nnx and equinox modules."""
+
+from badrjax.models.adapters import from_equinox, from_linen, from_nnx
+from badrjax.models.base import Model, as_model
+from badrjax.models.dropout import dropout
+from badrjax.models.networks import linear, mlp
+
+__all__ = ["Model", "as_model", "dropout", "from_equinox", "from_linen", "from_nnx", "linear", "mlp"]

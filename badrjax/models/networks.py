@@ -1,0 +1,124 @@
+"""Our own networks: a multi-layer perceptron and linear models, on flax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array
+
+from badrjax.functions import Static
+from badrjax.models.base import Model
+from badrjax.models.dropout import MaskGenerator
+from badrjax.models.dropout import dropout as drop_out
+
+
+def mlp(
+    num_features: int,
+    hidden: Sequence[int] = (128, 64),
+    num_outputs: int = 1,
+    *,
+    dropout: float | Array = 0.0,
+    masks: MaskGenerator = "hash",
+) -> Model:
+    """Multi-layer perceptron with ReLU and dropout after each hidden layer.
+
+    Weights and biases start uniform in `±1/sqrt(fan_in)`.
+
+    Args:
+        num_features: width of the input, `>= 1`.
+        hidden: widths of the hidden layers.
+        num_outputs: 1 gives logits `f[n]`; `C >= 2` gives `f[n, C]`.
+        dropout: rate in `[0, 1)`; a leaf of the model, so it may be traced and swept.
+        masks: where dropout's bits come from, see `badrjax.models.dropout`.
+
+    Raises:
+        ValueError: for widths that are not positive or a rate outside `[0, 1)`.
+    """
+    _check_widths(
+        num_features=num_features,
+        num_outputs=num_outputs,
+        **{f"hidden[{i}]": h for i, h in enumerate(hidden)},
+    )
+    if not isinstance(dropout, jax.core.Tracer) and not (jnp.ndim(dropout) > 0 or 0 <= float(dropout) < 1):
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    if masks not in ("hash", "threefry"):
+        raise ValueError(f"masks must be 'hash' or 'threefry', got {masks!r}")
+    # A rate of exactly 0 that is not swept needs no masks at all.
+    static_zero = isinstance(dropout, int | float) and dropout == 0
+    module = _MLP(tuple(hidden), num_outputs, _fan_in_uniform)
+    return _of_module(module, num_features, None if static_zero else dropout, masks)
+
+
+def linear(num_features: int, num_outputs: int = 1, *, intercept: bool = True) -> Model:
+    """Linear scores `x W + b`, started at zero.
+
+    Args:
+        num_features: width of the input, `>= 1`.
+        num_outputs: 1 gives logits `f[n]`; `C >= 2` gives `f[n, C]`.
+        intercept: whether `b` is there.
+    """
+    _check_widths(num_features=num_features, num_outputs=num_outputs)
+    return _of_module(_MLP((), num_outputs, _zeros, intercept), num_features, None, "hash")
+
+
+class _MLP(nn.Module):
+    hidden: tuple[int, ...]
+    num_outputs: int
+    initialiser: Callable[[int], Any]
+    intercept: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array, key: Any, rate: Any, masks: MaskGenerator) -> Array:
+        for index, width in enumerate(self.hidden):
+            x = nn.relu(self._dense(width, x, f"hidden_{index}"))
+            if key is not None and rate is not None:
+                x = drop_out(jax.random.fold_in(key, index), x, rate, masks)
+        scores = self._dense(self.num_outputs, x, "output")
+        return scores[:, 0] if self.num_outputs == 1 else scores
+
+    def _dense(self, width: int, x: Array, name: str) -> Array:
+        initialise = self.initialiser(x.shape[-1])
+        return nn.Dense(
+            width, self.intercept, kernel_init=initialise, bias_init=initialise, param_dtype=x.dtype, name=name
+        )(x)
+
+
+def _fan_in_uniform(fan_in: int) -> Any:
+    # Symmetric uniform; flax's own `uniform` starts at 0.
+    bound = 1 / math.sqrt(fan_in)
+
+    def initialise(key: Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
+def _zeros(fan_in: int) -> Any:
+    return nn.initializers.zeros_init()
+
+
+def _of_module(module: _MLP, num_features: int, rate: Any, masks: MaskGenerator) -> Model:
+    return Model(Partial(_mlp_init, Static((module, num_features))), Partial(_mlp_apply, Static((module, masks)), rate))
+
+
+def _mlp_init(config: Static, key: Array) -> Any:
+    module, num_features = config.value
+    example = jnp.zeros((1, num_features), jnp.result_type(float))
+    return module.init(key, example, None, None, "hash")["params"]
+
+
+def _mlp_apply(config: Static, rate: Any, params: Any, x: Array, *, key: Any = None) -> Array:
+    module, masks = config.value
+    return module.apply({"params": params}, x, key, rate, masks)
+
+
+def _check_widths(**widths: int) -> None:
+    for name, width in widths.items():
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise ValueError(f"{name} must be a positive integer, got {width!r}")

@@ -1,0 +1,73 @@
+"""The methods under the conformance tests. A new method joins by one line in `CASES`."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+
+import badrjax as bx
+
+NUM_FEATURES, NUM_GROUPS = 5, 2
+
+
+def sgd(learning_rate=0.05, weight_decay=5e-4):
+    return Partial(momentum_sgd, learning_rate=learning_rate, weight_decay=weight_decay)
+
+
+def momentum_sgd(learning_rate, weight_decay):
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=0.9))
+
+
+CASES = {
+    "erm": lambda losses, optimizer, _: bx.erm(losses, optimizer),
+    "erm-root": lambda losses, optimizer, _: bx.erm(losses, optimizer, reduction="root"),
+    "dro": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.4),
+    "dro-sum": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.4, reduction="sum", whole_rows=True),
+    "learning_to_reweight": lambda losses, optimizer, validation: bx.learning_to_reweight(
+        losses, optimizer, validation, num_groups=NUM_GROUPS
+    ),
+    "forml": lambda losses, optimizer, validation: bx.forml(
+        losses, optimizer, validation, num_groups=NUM_GROUPS, lookahead="sgd", diagnostics="step"
+    ),
+    "meta_group_dro": lambda losses, optimizer, validation: bx.meta_group_dro(
+        losses, optimizer, validation, num_groups=NUM_GROUPS, lookahead_dropout="off", diagnostics="off"
+    ),
+    "nash_meta": lambda losses, optimizer, validation: bx.nash_meta(
+        losses, optimizer, validation, num_groups=NUM_GROUPS, goal="forml", bargaining_epochs=1, diagnostics=3
+    ),
+    "nash_meta-cells": lambda losses, optimizer, validation: bx.nash_meta(
+        losses,
+        optimizer,
+        validation,
+        num_groups=NUM_GROUPS,
+        goal=Partial(bx.objectives.cvar, fraction=0.5),
+        bargaining_epochs=jnp.int32(2),
+        cells="cells",
+        lookahead_dropout="fresh",
+        validation_dropout=True,
+    ),
+}
+
+
+def rows(seed, num_rows):
+    """Random rows whose label depends on the features, in two groups."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    x = jax.random.normal(keys[0], (num_rows, NUM_FEATURES))
+    y = (x[:, 0] + 0.5 * jax.random.normal(keys[1], (num_rows,)) > 0).astype(jnp.int32)
+    return bx.Batch(x, y, jax.random.randint(keys[2], (num_rows,), 0, NUM_GROUPS), jnp.ones(num_rows))
+
+
+def validation_rows():
+    """Two rows of each group x label cell."""
+    batch = rows(7, 8)
+    return batch._replace(y=jnp.array([0, 0, 1, 1] * 2), group=jnp.repeat(jnp.arange(2), 4))
+
+
+def network(dropout=0.2):
+    return bx.models.mlp(NUM_FEATURES, hidden=(8,), num_outputs=2, dropout=dropout)
+
+
+def make(case, *, learning_rate=0.05, dropout=0.2, optimizer=None):
+    """A method of `CASES` on the small network."""
+    losses = bx.losses.cross_entropy(network(dropout))
+    return CASES[case](losses, sgd(learning_rate) if optimizer is None else optimizer, validation_rows())
