@@ -6,6 +6,7 @@ Three steps are kept apart: `gramian(gradients)`, a rule that turns `[K, K]` int
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,8 +34,18 @@ class NashSolution(NamedTuple):
 
 
 def gramian(gradients: Any) -> Float[Array, "K K"]:
-    """Gram matrix `M_jk = <g_j, g_k>` of a pytree (or array) whose leaves lead with the axis of the K players."""
-    products = [_gram(jnp.reshape(leaf, (leaf.shape[0], -1))) for leaf in jax.tree.leaves(gradients)]
+    """Gram matrix `M_jk = <g_j, g_k>` of a pytree (or array) whose leaves lead with the axis of the K players.
+
+    Half-precision leaves are multiplied in float32.
+
+    Raises:
+        ValueError: unless every leaf leads with the same K.
+    """
+    leaves = jax.tree.leaves(gradients)
+    leading = {jnp.shape(leaf)[:1] for leaf in leaves}
+    if len(leading) != 1 or () in leading:
+        raise ValueError(f"the leaves of gradients must all lead with an axis of length K, got {sorted(leading)}")
+    products = [_gram(jnp.reshape(leaf, (leaf.shape[0], -1))) for leaf in leaves]
     return sum(products[1:], products[0])
 
 
@@ -95,10 +106,15 @@ def nash_weights_from_gradients(
     gradients = jnp.asarray(gradients)
     if gradients.ndim != 2:
         raise ValueError(f"gradients must be [K, n], got shape {gradients.shape}")
-    largest = jnp.max(jnp.abs(gradients), axis=1, initial=0.0)
-    safe = jnp.where(largest > 0, largest, 1.0)[:, None]
+    # The result does not depend on this scale, so neither need its derivative.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(gradients), axis=1, initial=0.0))
+    usable = (largest > 0) & (largest < jnp.inf)
+    usable = usable if present is None else usable & present
+    # A zero row counts as no gradient, and keeps NaN out of the derivative by the other rows.
+    gradients = jnp.where(usable[:, None], gradients, 0.0)
+    safe = jnp.where(usable, largest, 1.0)[:, None]
     scaled = gradients / safe
-    length = jnp.sqrt(jnp.where(largest > 0, jnp.sum(scaled**2, axis=1), 1.0))[:, None]
+    length = jnp.sqrt(jnp.where(usable, jnp.sum(scaled**2, axis=1), 1.0))[:, None]
     solution = nash_weights(_gram(scaled / length), present)
     scale = jnp.where(solution.feasible, safe[:, 0] * length[:, 0], 1.0)
     return solution._replace(weights=solution.weights / scale)
@@ -133,6 +149,7 @@ def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None
 
 
 def _gram(rows: Array) -> Array:
+    rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
     return jnp.matmul(rows, rows.T, precision=_HIGHEST)
 
 
@@ -140,7 +157,8 @@ def _checked(gram: Array, present: Array | None) -> tuple[Array, Array]:
     gram = jnp.asarray(gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:
         raise ValueError(f"gram must be a square matrix [K, K], got shape {gram.shape}; see badrjax.gramian")
-    gram = gram if jnp.issubdtype(gram.dtype, jnp.inexact) else gram.astype(jnp.result_type(float))
+    dtype = gram.dtype if jnp.issubdtype(gram.dtype, jnp.inexact) else jnp.result_type(float)
+    gram = gram.astype(jnp.promote_types(dtype, jnp.float32))
     if present is None:
         return gram, jnp.ones(gram.shape[0], bool)
     present = jnp.asarray(present)
@@ -176,7 +194,7 @@ def _nash(gram: Array, present: Array) -> NashSolution:
     residual = jnp.max(jnp.where(present, jnp.abs(gains - 1), 0.0))
     absolute = scaled * jnp.matmul(jnp.abs(correlation), scaled, precision=_HIGHEST)
     rounding = jnp.finfo(gram.dtype).eps * jnp.max(jnp.where(present, absolute, 0.0))
-    solvable = jnp.any(present) & jnp.all(jnp.where(present, norm > 0, True))
+    solvable = jnp.any(present) & jnp.all(jnp.where(present, (norm > 0) & (norm < jnp.inf), True))
     feasible = solvable & (residual <= 32 * rounding) & (residual + 2 * rounding < 1)
     weights = scaled / jnp.where(norm > 0, norm, 1.0)
     weights = jnp.where(feasible, jnp.where(present, weights, 0.0), _uniform(present, gram.dtype))
@@ -190,8 +208,9 @@ def _nash_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
     moving = solution.feasible & present
     weights = jnp.where(moving, solution.weights, 0.0)
     # In Newton's multiplicative coordinates, da = a * t with (diag(a) M diag(a) + I) t = -a * (dM a).
-    scaled = weights[:, None] * jnp.where(moving[:, None] & moving[None, :], gram, 0.0) * weights[None, :]
-    push = -weights * jnp.matmul(tangents[0], weights, precision=_HIGHEST)
+    gram, change = (jnp.where(moving[:, None] & moving[None, :], matrix, 0.0) for matrix in (gram, tangents[0]))
+    scaled = weights[:, None] * gram * weights[None, :]
+    push = -weights * jnp.matmul(change, weights, precision=_HIGHEST)
     step = _solve_spd(scaled + jnp.eye(gram.shape[0], dtype=gram.dtype), push)
     change = jnp.where(moving, weights * step, 0.0)
     no_tangent = jax.custom_derivatives.zero_from_primal
@@ -219,6 +238,9 @@ def _newton(correlation: Array) -> tuple[Array, Array]:
 
     def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         b, _, count = carry
+        # First to the minimum along the ray of b, where b'Cb = K: Newton alone needs about K steps to get there.
+        length = jnp.sum(b * jnp.matmul(correlation, b, precision=_HIGHEST))
+        b = b * jnp.sqrt(size / jnp.maximum(length, size / 16))
         scaled = b[:, None] * correlation * b[None, :]
         slope = jnp.sum(scaled, axis=1) - 1
         move = _solve_spd(scaled + jnp.eye(size, dtype=dtype), slope)
@@ -259,7 +281,10 @@ def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:
         dy = to_rest + change * to_cost
         dz = jnp.where(present, gap - z / y * dy, 0.0)
         length = jnp.minimum(_step_length(y, dy), _step_length(z, dz))
-        return (y + length * dy, z + length * dz, level + length * change), None
+        moved = (y + length * dy, z + length * dz, level + length * change)
+        # At the solution of a rank-deficient problem the factor is singular: stay at the last finite iterate.
+        finite = jnp.all(jnp.isfinite(moved[0]) & jnp.isfinite(moved[1])) & jnp.isfinite(moved[2])
+        return jax.tree.map(partial(jnp.where, finite), moved, carry), None
 
     start = jnp.where(present, 1 / jnp.maximum(jnp.sum(cost), jnp.finfo(dtype).tiny), 1.0)
     carry = (start * jnp.ones(size, dtype), jnp.ones(size, dtype), jnp.zeros((), dtype))

@@ -4,7 +4,7 @@
 frequency: a row of weight 0 takes no part, whatever label, prediction or score it holds. What cannot be
 measured (a rate over no rows, an AUC with one class) is NaN, never a number that looks like a result.
 Classes outside the range raise where the arrays are concrete and give NaN under tracing, so that labels
-coded -1 and 1 do not pass in silence there either.
+coded -1 and 1 never pass in silence.
 
 Counts are added in float32: exact for whole weights up to a total of 2^24 (16.7 million), rounded above.
 """
@@ -124,7 +124,7 @@ def auc(
 ) -> Float[Array, ""]:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
 
-    See `group_auc`, of which this is the case of one group.
+    The case of one group of `group_auc`, which tells more.
 
     Args:
         labels: 0 or 1, `int[n]` or `bool[n]`.
@@ -151,8 +151,7 @@ def demographic_parity_difference(
     """Largest minus smallest share predicted 1, `P(prediction = 1 | group)`, over the groups that have rows.
 
     Args:
-        labels: 0 or 1, `int[n]` or `bool[n]`; checked but not used, so that all four differences are called
-            alike.
+        labels: 0 or 1, `int[n]` or `bool[n]`; checked but not used, so that all four differences are called alike.
         predictions: 0 or 1, `int[n]` or `bool[n]`.
         groups: ids in `[0, num_groups)`, `int[n]`.
         num_groups: static number of groups `K`.
@@ -220,8 +219,7 @@ def equalized_odds_difference(
     `demographic_parity_difference`.
 
     Returns:
-        A scalar in `[0, 1]`; NaN if fewer than two groups have rows labelled 1, or fewer than two
-        have rows labelled 0.
+        A scalar in `[0, 1]`; NaN if fewer than two groups have rows labelled 1, or fewer than two some labelled 0.
     """
     rates = by_group(labels, predictions, groups, num_groups, weight)
     # maximum, unlike max over the known ones, passes a NaN on.
@@ -272,20 +270,10 @@ def by_group(
 ) -> GroupRates:
     """Counts and rates of every group; `.left_out` tells which groups lack which rate.
 
-    Args:
-        labels: 0 or 1, `int[n]` or `bool[n]`.
-        predictions: 0 or 1, `int[n]` or `bool[n]`.
-        groups: ids in `[0, num_groups)`, `int[n]`.
-        num_groups: static number of groups `K`.
-        weight: frequencies `>= 0`, `f[n]`.
+    Arguments and errors as in `demographic_parity_difference`.
 
     Returns:
         `GroupRates`, each entry `f[K]`.
-
-    Raises:
-        TypeError: for labels or predictions that are not classes, or ids that are not integers.
-        ValueError: for unequal lengths, or (outside tracing) classes other than 0 and 1, ids outside the
-            range or negative weights.
     """
     counts = confusion_by_group(labels, predictions, groups, num_groups, weight, 2)
     (true_negative, false_positive), (false_negative, true_positive) = jnp.moveaxis(counts, 0, -1)
@@ -341,7 +329,7 @@ def group_balanced_accuracy(
 ) -> Float[Array, "K"]:
     """Mean of the true positive and the true negative rate of each group, `f[K]`.
 
-    Arguments and errors as in `by_group`.
+    Arguments and errors as in `demographic_parity_difference`.
 
     Returns:
         `f[K]`, NaN where a group lacks rows of either class: half of it would not compare with the other

@@ -1,0 +1,1 @@
+"""Thin scripts that rerun the papers' tables: they choose settings and call the package."""

@@ -1,0 +1,7 @@
+"""`python -m badrjax`."""
+
+import sys
+
+from badrjax.cli import main
+
+sys.exit(main())

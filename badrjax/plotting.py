@@ -1,0 +1,73 @@
+"""Figures of runs. Needs matplotlib (`pip install "badrjax[experiments]"`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Distinguishable in the common forms of colour blindness (Okabe and Ito), darkest first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+def mean_and_range(axes: Any, values: np.ndarray, *, colour: str, label: str | None, style: str = "-") -> None:
+    """Draw the mean over seeds of `values` `f[S, epochs]` with the range of the seeds as a band.
+
+    Epochs without any finite value are left out of the line; diverged seeds are left out of mean and range.
+    """
+    values = np.asarray(values, float)
+    known = np.isfinite(values).any(axis=0)
+    epochs = np.arange(1, values.shape[1] + 1)[known]
+    finite = np.where(np.isfinite(values), values, np.nan)[:, known]
+    axes.plot(epochs, np.nanmean(finite, axis=0), style, color=colour, label=label, linewidth=1.6)
+    axes.fill_between(epochs, np.nanmin(finite, axis=0), np.nanmax(finite, axis=0), color=colour, alpha=0.15, lw=0)
+
+
+def stages_figure(
+    goals: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
+    *,
+    group_names: Sequence[str],
+    bargaining_epochs: int,
+    title: str,
+) -> Any:
+    """Accuracy by group and alignment rate over epochs, one column a goal, one-stage beside two-stage runs.
+
+    Args:
+        goals: by goal, then `"one stage"` / `"two stages"`, then `accuracy` `f[S, epochs, K]` and `aligned`
+            `f[S, epochs]`.
+        group_names: of the K groups.
+        bargaining_epochs: the epochs that are shaded.
+        title: of the figure.
+
+    Returns:
+        A matplotlib `Figure`, not shown and not saved.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.9 * len(goals) + 0.4, 6.2), layout="constrained")
+    grid = figure.subplots(2, len(goals), sharex=True, sharey="row", squeeze=False)
+    for column, (goal, stages) in enumerate(goals.items()):
+        upper, lower = grid[:, column]
+        for stage, style in (("one stage", "--"), ("two stages", "-")):
+            if stage not in stages:
+                continue
+            for group, name in enumerate(group_names):
+                accuracy = np.asarray(stages[stage]["accuracy"])[:, :, group]
+                mean_and_range(upper, accuracy, colour=COLOURS[group], label=f"{name}, {stage}", style=style)
+            colour = COLOURS[-1] if stage == "two stages" else COLOURS[3]
+            mean_and_range(lower, stages[stage]["aligned"], colour=colour, label=f"aligned, {stage}", style=style)
+        for axes in (upper, lower):
+            if bargaining_epochs > 0:
+                axes.axvspan(0.5, bargaining_epochs + 0.5, color="0.88", lw=0, zorder=0)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", alpha=0.3)
+        upper.set_title(goal)
+        lower.set_xlabel("epoch")
+        lower.set_ylim(-0.03, 1.03)
+    grid[0, 0].set_ylabel("test accuracy by group")
+    grid[1, 0].set_ylabel("share of batches with\nevery cell aligned")
+    handles, labels = (a + b for a, b in zip(*(axes.get_legend_handles_labels() for axes in grid[:, 0]), strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
+    return figure

@@ -1,0 +1,31 @@
+"""`python -m experiments` lists the experiments; `python -m experiments NAME --help` explains one."""
+
+from __future__ import annotations
+
+import sys
+
+from experiments.catalogue import EXPERIMENTS, load
+
+
+def main() -> int:
+    """Run one experiment, or list them; exit status 2 for a request that cannot be met."""
+    import tyro
+
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "list"):
+        print("usage: python -m experiments NAME [OPTIONS]; NAME --help explains one\n")
+        for name, experiment in EXPERIMENTS.items():
+            print(f"  {name:16} {experiment.summary}")
+        return 0
+    try:
+        module = load(arguments[0])
+        settings = tyro.cli(module.Settings, prog=f"python -m experiments {arguments[0]}", args=arguments[1:])
+        module.main(settings)
+    except (ValueError, OSError) as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The experiments by name. A new one joins by one line in `EXPERIMENTS`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+
+class Experiment(NamedTuple):
+    """Where an experiment lives: a module with a dataclass `Settings` and a function `main(settings)`."""
+
+    module: str
+    summary: str
+
+
+EXPERIMENTS = {
+    "nash_demo": Experiment(
+        "experiments.nash_demo",
+        "Nash-Meta-Learning against its one-stage twins, plain training and DRO on Adult (sex)",
+    ),
+}
+
+
+def load(name: str):
+    """The module of an experiment; `ValueError` with the nearest names for one that does not exist."""
+    from badrjax.checks import unknown_name
+
+    if name not in EXPERIMENTS:
+        raise unknown_name("experiment", name, EXPERIMENTS)
+    return import_module(EXPERIMENTS[name].module)

@@ -1,0 +1,91 @@
+"""Samplers: every row as often as promised, at random where promised."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import badrjax as bx
+
+
+def positions(sampler, group, seed=0):
+    return np.asarray(sampler.positions(jax.random.key(seed), jnp.asarray(group)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["pad", "drop"]))
+def test_shuffled_and_in_order_cover_every_row_once(num_rows, batch_size, remainder):
+    batch_size = min(batch_size, num_rows)
+    for make in (bx.shuffled, bx.in_order):
+        batches = positions(make(batch_size, remainder), np.zeros(num_rows, np.int32))
+        used = batches[batches >= 0]
+        assert len(set(used.tolist())) == used.size
+        expected = num_rows if remainder == "pad" else num_rows // batch_size * batch_size
+        assert used.size == expected
+        assert batches.shape == (make(batch_size, remainder).num_steps(num_rows), batch_size)
+
+
+def test_in_order_keeps_the_order():
+    np.testing.assert_array_equal(positions(bx.in_order(3), np.zeros(7, np.int32)), [[0, 1, 2], [3, 4, 5], [6, -1, -1]])
+
+
+def test_full_batch_is_one_step():
+    np.testing.assert_array_equal(positions(bx.full_batch(), np.zeros(3, np.int32)), [[0, 1, 2]])
+
+
+def test_shuffled_draws_each_order_equally_often():
+    orders = jax.vmap(lambda key: bx.shuffled(3).positions(key, jnp.zeros(3, jnp.int32))[0])(
+        jax.random.split(jax.random.key(1), 6000)
+    )
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert counts.size == 6
+    # Chi-square with five degrees of freedom; its 99.9% point is 20.5.
+    assert ((counts - 1000) ** 2 / 1000).sum() < 20.5
+
+
+@pytest.mark.parametrize("make", [bx.shuffled, bx.in_order])
+def test_padding_rows_never_appear(make):
+    group = np.array([0, -1, 0, -1, -1, 1], np.int32)
+    used = positions(make(2), group)
+    assert sorted(used[used >= 0].tolist()) == [0, 2, 5]
+
+
+def test_shuffled_puts_padding_last_so_that_early_batches_are_full():
+    group = np.where(np.arange(50) % 2, -1, 0).astype(np.int32)
+    batches = positions(bx.shuffled(5), group)
+    assert (batches[:5] >= 0).all()
+    assert (batches[5:] == -1).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=40), st.integers(4, 12), st.integers(0, 5))
+def test_group_balanced_shares_every_batch(groups, batch_size, seed):
+    group = np.array(groups, np.int32)
+    batches = positions(bx.group_balanced(batch_size, 4), group, seed)
+    present = np.unique(group)
+    for batch in batches:
+        counts = np.array([(group[batch] == k).sum() for k in present])
+        assert counts.sum() == batch_size
+        assert counts.max() - counts.min() <= 1
+    for k in present:
+        dealt = batches.reshape(-1)[group[batches.reshape(-1)] == k]
+        times = np.array([(dealt == row).sum() for row in np.flatnonzero(group == k)])
+        assert times.max() - times.min() <= 1  # a row comes back only when the deck is used up
+
+
+def test_group_balanced_gets_its_groups_from_the_data():
+    with pytest.raises(ValueError, match="leaves groups out"):
+        bx.group_balanced(2, 3)
+    data = bx.Batch(jnp.ones((6, 1)), jnp.zeros(6, jnp.int32), jnp.array([0, 0, 0, 0, 1, 2]))
+    model = bx.models.linear(1)
+    method = bx.erm(bx.losses.squared(model), __import__("optax").sgd(0.1))
+    params = model.init(jax.random.key(0))
+    float_data = data._replace(y=jnp.zeros(6))
+    result = bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(3))
+    assert np.isfinite(result.steps.loss).all()
+    with pytest.raises(ValueError, match="leaves groups out"):
+        bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(2))
+    with pytest.raises(ValueError, match="made for 2 groups"):
+        bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(3, 2))
