@@ -22,10 +22,10 @@ demo: $(READY)
 	$(BIN)/python -m experiments nash_demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

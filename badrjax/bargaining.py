@@ -108,8 +108,7 @@ def nash_weights_from_gradients(
         raise ValueError(f"gradients must be [K, n], got shape {gradients.shape}")
     # The result does not depend on this scale, so neither need its derivative.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(gradients), axis=1, initial=0.0))
-    usable = (largest > 0) & (largest < jnp.inf)
-    usable = usable if present is None else usable & present
+    usable = _present(present, gradients.shape[0]) & (largest > 0) & (largest < jnp.inf)
     # A zero row counts as no gradient, and keeps NaN out of the derivative by the other rows.
     gradients = jnp.where(usable[:, None], gradients, 0.0)
     safe = jnp.where(usable, largest, 1.0)[:, None]
@@ -158,13 +157,16 @@ def _checked(gram: Array, present: Array | None) -> tuple[Array, Array]:
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or gram.shape[0] == 0:
         raise ValueError(f"gram must be a square matrix [K, K], got shape {gram.shape}; see badrjax.gramian")
     dtype = gram.dtype if jnp.issubdtype(gram.dtype, jnp.inexact) else jnp.result_type(float)
-    gram = gram.astype(jnp.promote_types(dtype, jnp.float32))
+    return gram.astype(jnp.promote_types(dtype, jnp.float32)), _present(present, gram.shape[0])
+
+
+def _present(present: Array | None, num_players: int) -> Array:
     if present is None:
-        return gram, jnp.ones(gram.shape[0], bool)
+        return jnp.ones(num_players, bool)
     present = jnp.asarray(present)
-    if present.shape != gram.shape[:1]:
-        raise ValueError(f"present must be bool[{gram.shape[0]}] for this gram, got shape {present.shape}")
-    return gram, present.astype(bool)
+    if present.shape != (num_players,):
+        raise ValueError(f"present must be bool[{num_players}] for {num_players} players, got shape {present.shape}")
+    return present.astype(bool)
 
 
 def _uniform(present: Array, dtype: Any) -> Array:
@@ -208,9 +210,9 @@ def _nash_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
     moving = solution.feasible & present
     weights = jnp.where(moving, solution.weights, 0.0)
     # In Newton's multiplicative coordinates, da = a * t with (diag(a) M diag(a) + I) t = -a * (dM a).
-    gram, change = (jnp.where(moving[:, None] & moving[None, :], matrix, 0.0) for matrix in (gram, tangents[0]))
-    scaled = weights[:, None] * gram * weights[None, :]
-    push = -weights * jnp.matmul(change, weights, precision=_HIGHEST)
+    both = moving[:, None] & moving[None, :]
+    scaled = weights[:, None] * jnp.where(both, gram, 0.0) * weights[None, :]
+    push = -weights * jnp.matmul(jnp.where(both, tangents[0], 0.0), weights, precision=_HIGHEST)
     step = _solve_spd(scaled + jnp.eye(gram.shape[0], dtype=gram.dtype), push)
     change = jnp.where(moving, weights * step, 0.0)
     no_tangent = jax.custom_derivatives.zero_from_primal

@@ -98,7 +98,7 @@ def _logistic_of_scores(scores: Array, labels: Array) -> Array:
 
 
 def _squared_of_scores(scores: Array, labels: Array) -> Array:
-    if scores.shape != labels.shape:
+    if scores.shape != labels.shape or scores.ndim != 1:
         raise ValueError(f"squared needs one score an example; scores have shape {scores.shape}, labels {labels.shape}")
     return optax.losses.squared_error(scores, labels.astype(scores.dtype))
 
@@ -132,6 +132,8 @@ def _apply_then(of_scores: Static, apply: Partial, params: Any, batch: Batch, ke
 def _check_classes(scores: Array, labels: Array) -> None:
     if jnp.issubdtype(labels.dtype, jnp.inexact):
         raise TypeError("labels must be integers or booleans (classes) for this loss; float labels mean regression")
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be one class an example, [n], got shape {labels.shape}")
     if scores.ndim not in (1, 2) or scores.shape[0] != labels.shape[0]:
         raise ValueError(f"scores must be [n] or [n, C] with n = {labels.shape[0]}, got shape {scores.shape}")
     if scores.ndim == 2 and scores.shape[1] == 1:

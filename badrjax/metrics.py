@@ -61,8 +61,7 @@ def balanced_accuracy(
         num_classes: static; `None` means 2, or as many as concrete labels and predictions show.
 
     Returns:
-        A scalar in `[0, 1]`; with one class among the labels its recall, as in scikit-learn
-        (`group_balanced_accuracy` is strict); NaN if no row has weight.
+        A scalar in `[0, 1]`; with one class among the labels its recall, as in scikit-learn; NaN if no row has weight.
 
     Raises:
         TypeError: for labels or predictions that are not classes (swapped with scores, say).
@@ -124,7 +123,7 @@ def auc(
 ) -> Float[Array, ""]:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
 
-    The case of one group of `group_auc`, which tells more.
+    This is `group_auc` with one group.
 
     Args:
         labels: 0 or 1, `int[n]` or `bool[n]`.
@@ -219,7 +218,7 @@ def equalized_odds_difference(
     `demographic_parity_difference`.
 
     Returns:
-        A scalar in `[0, 1]`; NaN if fewer than two groups have rows labelled 1, or fewer than two some labelled 0.
+        A scalar in `[0, 1]`; NaN if fewer than two groups have rows labelled 1, or labelled 0.
     """
     rates = by_group(labels, predictions, groups, num_groups, weight)
     # maximum, unlike max over the known ones, passes a NaN on.
@@ -365,8 +364,7 @@ def group_auc(
         weight.
 
     Raises:
-        TypeError: for labels that are not classes or scores that are not floats (swapped, say), or ids that
-            are not integers.
+        TypeError: for labels that are not classes, scores that are not floats (swapped?) or ids that are not integers.
         ValueError: for unequal lengths, or (outside tracing) labels other than 0 and 1, ids outside the
             range or negative weights.
     """

@@ -92,9 +92,7 @@ def conic_problem(num_groups: int, scheme: ConicScheme) -> ConicProblem:
     return ConicProblem(problem, weights, gram, scale, slope, previous)
 
 
-def nash_solve_conic(
-    gram: np.ndarray, scheme: str = "parametrised", built: ConicProblem | None = None
-) -> np.ndarray:
+def nash_solve_conic(gram: np.ndarray, scheme: str = "parametrised", built: ConicProblem | None = None) -> np.ndarray:
     """Weights `a > 0` with `M a = 1/a` by a sequence of exponential-cone programs (cvxpy, ECOS).
 
     Every call starts at ones. As in the scheme it stands for, a failing round ends the sequence with the
@@ -129,9 +127,7 @@ def nash_solve_conic(
     return unit * weights
 
 
-def _conic_round(
-    built: ConicProblem, gram: np.ndarray, weights: np.ndarray, scale: float
-) -> np.ndarray | None:
+def _conic_round(built: ConicProblem, gram: np.ndarray, weights: np.ndarray, scale: float) -> np.ndarray | None:
     built.gram.value, built.scale.value, built.previous.value = gram, scale, weights
     built.slope.value = (1 / weights + gram.T @ (1 / (gram @ weights))) / scale
     with warnings.catch_warnings():

@@ -97,7 +97,7 @@ def tidy(method: str, seeds: tuple[int, ...], run: bx.FitResult) -> pd.DataFrame
         pd.DataFrame(
             {
                 "paper": "nash_meta_learning",
-                "table": "4",
+                "table": "Table 4",
                 "dataset": "adult_sex",
                 "method": method,
                 "metric": name,

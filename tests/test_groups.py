@@ -98,6 +98,9 @@ def test_padding_reaches_neither_the_mean_nor_its_derivative(num_groups, garbage
     np.testing.assert_allclose(jacobian[0], [1 / 3, 2 / 3, 0, 0, 0], rtol=1e-6)
     np.testing.assert_array_equal(jacobian[2:], 0)
     np.testing.assert_array_equal(jax.jacfwd(mean)(values), jacobian)
+    by_weight = jax.grad(lambda w: jnp.sum(mean(values, weight=w)))(weight)
+    np.testing.assert_allclose(by_weight[np.array([0, 1, 3])], [-2 / 9, 1 / 9, 0], rtol=1e-5)
+    assert np.isfinite(by_weight).all()
 
 
 @pytest.mark.parametrize("num_groups", [4, 20])

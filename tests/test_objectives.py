@@ -181,6 +181,9 @@ def test_cvar_takes_a_traced_fraction(x64):
     lanes = jax.jit(jax.vmap(ob.cvar, in_axes=(None, 0)))(losses, fractions)
     np.testing.assert_allclose(lanes, [ob.cvar(losses, float(f)) for f in fractions], rtol=1e-12)
     check_grads(partial(CVAR, losses), (0.6,), order=1, modes=["fwd", "rev"], eps=1e-6)
+    # Absent groups, which have no rank, do not spoil the derivative.
+    masked = partial(CVAR, jnp.append(losses, jnp.nan), present=jnp.arange(5) < 4)
+    np.testing.assert_allclose(jax.grad(masked)(0.6), jax.grad(partial(CVAR, losses))(0.6), rtol=1e-12)
     # Under tracing what lies beyond the range is the end of it.
     np.testing.assert_allclose(jax.jit(ob.cvar)(losses, 1.5), 2.75)
 

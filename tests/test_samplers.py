@@ -1,8 +1,11 @@
 """Samplers: every row as often as promised, at random where promised."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,12 +13,17 @@ from hypothesis import strategies as st
 import badrjax as bx
 
 
+@partial(jax.jit, static_argnames="sampler")
+def compiled(sampler, key, group):
+    return sampler.positions(key, group)
+
+
 def positions(sampler, group, seed=0):
-    return np.asarray(sampler.positions(jax.random.key(seed), jnp.asarray(group)))
+    return np.asarray(compiled(sampler, jax.random.key(seed), jnp.asarray(group)))
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["pad", "drop"]))
+@given(st.sampled_from([1, 7, 12]), st.sampled_from([1, 3, 4, 12]), st.sampled_from(["pad", "drop"]))
 def test_shuffled_and_in_order_cover_every_row_once(num_rows, batch_size, remainder):
     batch_size = min(batch_size, num_rows)
     for make in (bx.shuffled, bx.in_order):
@@ -60,7 +68,7 @@ def test_shuffled_puts_padding_last_so_that_early_batches_are_full():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=4, max_size=40), st.integers(4, 12), st.integers(0, 5))
+@given(st.lists(st.integers(0, 3), min_size=30, max_size=30), st.sampled_from([4, 7]), st.integers(0, 5))
 def test_group_balanced_shares_every_batch(groups, batch_size, seed):
     group = np.array(groups, np.int32)
     batches = positions(bx.group_balanced(batch_size, 4), group, seed)
@@ -80,7 +88,7 @@ def test_group_balanced_gets_its_groups_from_the_data():
         bx.group_balanced(2, 3)
     data = bx.Batch(jnp.ones((6, 1)), jnp.zeros(6, jnp.int32), jnp.array([0, 0, 0, 0, 1, 2]))
     model = bx.models.linear(1)
-    method = bx.erm(bx.losses.squared(model), __import__("optax").sgd(0.1))
+    method = bx.erm(bx.losses.squared(model), optax.sgd(0.1))
     params = model.init(jax.random.key(0))
     float_data = data._replace(y=jnp.zeros(6))
     result = bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(3))

@@ -49,10 +49,13 @@ def from_nnx(build: Callable[..., Any]) -> Model:
             Dropout inside draws from the model's key; `key=None` switches it off.
 
     Raises:
+        TypeError: for a module in place of a function that builds it.
         ValueError: when the module has state other than parameters and random streams.
     """
     from flax import nnx
 
+    if isinstance(build, nnx.Module):
+        raise TypeError(f"build must be a function of nnx.Rngs, got a {type(build).__name__} already built")
     # The structure holds no arrays, so it can be part of the program; one for training and one for evaluation,
     # for `deterministic` flags are structure in nnx.
     structures = []
@@ -78,10 +81,15 @@ def from_equinox(build: Callable[..., Any]) -> Model:
     Args:
         build: `build(key) -> eqx.Module`. A module whose call has a `key` argument is given one an example;
             `key=None` switches its inference mode on.
+
+    Raises:
+        TypeError: when `build` returns anything but a module (a module with its state, say).
     """
     import equinox as eqx
 
     skeleton = eqx.filter_eval_shape(build, jax.random.key(0))
+    if not isinstance(skeleton, eqx.Module):
+        raise TypeError(f"build(key) must return an equinox module, got {type(skeleton).__name__}")
     leaves, structure = jax.tree.flatten(
         jax.tree.map(lambda leaf: None if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, skeleton),
         is_leaf=lambda leaf: leaf is None,
@@ -100,7 +108,7 @@ def _linen_variables(config: Static, key: Array) -> Any:
 
 
 def _linen_init(config: Static, key: Array) -> Any:
-    return _linen_variables(config, key)["params"]
+    return _linen_variables(config, key).get("params", {})
 
 
 def _linen_apply(config: Static, params: Any, x: Array, *, key: Any = None) -> Array:

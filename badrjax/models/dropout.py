@@ -28,17 +28,20 @@ def dropout(
             slower reference.
     """
     bits = _hashed_bits(key, x.size).reshape(x.shape) if masks == "hash" else jax.random.bits(key, x.shape, jnp.uint32)
-    rate = jnp.asarray(rate, x.dtype)
-    # 2^32 itself does not fit: the largest rate below 1 still leaves the product in range.
-    threshold = (rate * 2.0**16).astype(jnp.uint32) << 16
+    # Half precision cannot hold the thresholds.
+    rate = jnp.asarray(rate, jnp.promote_types(x.dtype, jnp.float32))
+    # 2^32 itself does not fit: a rate that rounds to 1 still keeps one entry in 2^16.
+    threshold = jnp.minimum(rate * 2.0**16, 2.0**16 - 1).astype(jnp.uint32) << 16
     kept = bits >= threshold
     # Rates are resolved to 2^-16; dividing by the share truly kept keeps the expectation exact.
-    share = 1 - (threshold >> 16).astype(x.dtype) / 2.0**16
-    return jnp.where(kept, x / share, jnp.zeros((), x.dtype))
+    share = 1 - (threshold >> 16).astype(rate.dtype) / 2.0**16
+    return jnp.where(kept, (x / share).astype(x.dtype), jnp.zeros((), x.dtype))
 
 
 def _hashed_bits(key: Array, size: int) -> Array:
     """`uint32[size]` from two multiply-xor-shift rounds over the index, keyed before each round."""
+    # The words of `jax.random.key(0)` and `key(1)` differ in one bit, which two rounds do not hide: scramble them first.
+    key = jax.random.fold_in(key, 0)
     words = jax.random.key_data(key).reshape(-1) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.reshape(-1)
     first, second = words[0], words[1]
     bits = jax.lax.iota(jnp.uint32, size) * jnp.uint32(0x9E3779B1) + first

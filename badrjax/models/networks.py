@@ -9,9 +9,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array
 
+from badrjax.checks import is_concrete
 from badrjax.functions import Static
 from badrjax.models.base import Model
 from badrjax.models.dropout import MaskGenerator
@@ -45,7 +47,7 @@ def mlp(
         num_outputs=num_outputs,
         **{f"hidden[{i}]": h for i, h in enumerate(hidden)},
     )
-    if not isinstance(dropout, jax.core.Tracer) and not (jnp.ndim(dropout) > 0 or 0 <= float(dropout) < 1):
+    if is_concrete(dropout) and not np.all((np.asarray(dropout) >= 0) & (np.asarray(dropout) < 1)):
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     if masks not in ("hash", "threefry"):
         raise ValueError(f"masks must be 'hash' or 'threefry', got {masks!r}")
@@ -85,7 +87,7 @@ class _MLP(nn.Module):
     def _dense(self, width: int, x: Array, name: str) -> Array:
         initialise = self.initialiser(x.shape[-1])
         return nn.Dense(
-            width, self.intercept, kernel_init=initialise, bias_init=initialise, param_dtype=x.dtype, name=name
+            width, self.intercept, kernel_init=initialise, bias_init=initialise, param_dtype=jnp.result_type(float), name=name
         )(x)
 
 
@@ -120,5 +122,5 @@ def _mlp_apply(config: Static, rate: Any, params: Any, x: Array, *, key: Any = N
 
 def _check_widths(**widths: int) -> None:
     for name, width in widths.items():
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
             raise ValueError(f"{name} must be a positive integer, got {width!r}")

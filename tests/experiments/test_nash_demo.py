@@ -1,0 +1,169 @@
+"""The demo, shortened: what it compiles, prints and writes."""
+
+import io
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import badrjax as bx
+from badrjax import metrics
+from experiments import nash, nash_demo, running
+
+PAIR = ("baseline", "nash_forml")
+
+
+def settings(tmp_path, **changes):
+    return nash_demo.Settings(**{"methods": PAIR, "epochs": 2, "out": tmp_path, "cache": False} | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short run with what it printed, and how many programs it compiled."""
+    folder = tmp_path_factory.mktemp("demo")
+    console = Console(width=80, file=io.StringIO())
+    before = running.fit_seeds._cache_size()
+    frame = nash_demo.main(settings(folder), console)
+    return folder, console, frame, running.fit_seeds._cache_size() - before
+
+
+def test_each_method_and_block_of_seeds_is_one_compilation(finished, tmp_path):
+    assert finished[3] == len(PAIR)
+    before = running.fit_seeds._cache_size()
+    nash_demo.main(settings(tmp_path, seeds=(7, 8, 9)), Console(quiet=True))
+    assert running.fit_seeds._cache_size() == before
+
+
+def test_the_frame_is_tidy_and_complete(finished):
+    folder, _, frame, _ = finished
+    stored = pd.read_csv(folder / "results.csv")
+    pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
+    overall = frame[(frame.metric == "test_overall") & (frame.method == "nash_forml")]
+    assert sorted(zip(overall.seed, overall.epoch, strict=True)) == [(s, e) for s in (0, 1, 2) for e in (1, 2)]
+    assert overall.value.between(0.3, 1).all()
+    assert set(frame.method) == set(PAIR)
+    bargaining = frame[(frame.metric == "bargaining") & (frame.method == "nash_forml")]
+    assert (bargaining.value == 1).all()  # both epochs lie in the bargaining stage
+
+
+def test_provenance_tells_where_it_comes_from(finished):
+    origin = json.loads((finished[0] / "provenance.json").read_text())
+    assert origin["settings"]["seeds"] == [0, 1, 2]
+    assert origin["settings"]["hyper_parameters"]["learning_rate"] == 0.001
+    assert len(origin["data_sha256"]["adult"]) == 64
+    assert origin["libraries"]["jax"] == jax.__version__
+
+
+def test_the_table_shows_ours_beside_the_papers_within_80_columns(finished):
+    console = Console(width=80, file=io.StringIO())
+    console.print(nash_demo.table(finished[2], (0, 1, 2)))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert "0.778 ±0.004" in shown  # the paper's baseline
+    assert "FORML, two stages" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_figures_are_written(finished):
+    for name in ("stages.png", "stages.svg"):
+        assert (finished[0] / name).stat().st_size > 10_000
+
+
+def test_selection_rules():
+    rows = [
+        {"method": "m", "metric": f"test_{metric}", "seed": seed, "epoch": epoch, "value": value}
+        for metric in ("overall", "gap", "worst")
+        for seed, values in enumerate([[0.7, 0.9, 0.6], [0.8, 0.7, 0.9]])
+        for epoch, value in enumerate(values, 1)
+    ]
+    frame = pd.DataFrame(rows)
+    np.testing.assert_allclose(nash_demo.selected(frame, "m", "last")["overall"], [0.6, 0.9])
+    np.testing.assert_allclose(nash_demo.selected(frame, "m", "paper")["gap"], [0.9, 0.7])  # means .75 .80 .75
+
+
+def test_a_diverged_seed_is_shown_as_diverged(finished):
+    frame = finished[2].copy()
+    broken = frame.seed == 1
+    frame.loc[broken & frame.metric.str.startswith("test_"), "value"] = np.nan
+    console = Console(width=120, file=io.StringIO())
+    console.print(nash_demo.table(frame, (0, 1, 2)))
+    assert "(1 diverged)" in console.file.getvalue()
+
+
+def test_measurements_of_a_diverged_model_are_not_finite():
+    model = bx.models.linear(3, 2)
+    params = jax.tree.map(lambda leaf: leaf * np.nan, model.init(jax.random.key(0)))
+    test = bx.Batch(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), np.ones(4, np.float32))
+    measured = nash.evaluation(model, test, 2)(type("State", (), {"params": params}))
+    assert not np.isfinite(measured.overall)
+    assert not np.isfinite(measured.loss)
+
+
+def test_measurements_agree_with_the_metrics():
+    rng = np.random.default_rng(0)
+    model = bx.models.mlp(3, (4,), 2)
+    state = type("State", (), {"params": model.init(jax.random.key(0))})
+    test = bx.Batch(
+        rng.normal(size=(40, 3)).astype(np.float32),
+        rng.integers(0, 2, 40),
+        rng.integers(0, 2, 40),
+        np.ones(40, np.float32),
+    )
+    measured = nash.evaluation(model, test, 2)(state)
+    predicted = np.argmax(model.apply(state.params, test.x), axis=1)
+    by_group = [metrics.balanced_accuracy(test.y[test.group == k], predicted[test.group == k]) for k in (0, 1)]
+    np.testing.assert_allclose(measured.by_group, by_group, rtol=1e-6)
+    np.testing.assert_allclose(measured.gap, abs(by_group[0] - by_group[1]), rtol=1e-5)
+    np.testing.assert_allclose(measured.worst, min(by_group), rtol=1e-6)
+
+
+def test_targets_keep_the_papers_identity():
+    cells = nash.paper_cells("adult_sex")
+    assert len(cells) == 24
+    off = [
+        method
+        for method in nash.METHODS
+        if abs(cells[method, "worst"][0] - (cells[method, "overall"][0] - cells[method, "gap"][0] / 2)) > 0.002
+    ]
+    assert off == ["meta_group_dro"]  # the printed row that cannot be right
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("nash_form",)}, "nash_forml"),
+        ({"seeds": ()}, "at least one"),
+        ({"seeds": (1, 1)}, "distinct"),
+        ({"seeds": (-1,)}, "not negative"),
+        ({"epochs": 0}, "epochs"),
+        ({"diagnostics": 0}, "diagnostics"),
+        ({"workers": 0}, "workers"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        nash_demo.main(settings(tmp_path, **changes), Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_official_split_needs_its_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("BADRJAX_DATA", raising=False)
+    with pytest.raises((ValueError, OSError), match="adult_sex"):
+        nash_demo.main(settings(tmp_path, split="official"), Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [([], 0, "nash_demo"), (["nash_dem"], 2, "did you mean 'nash_demo'"), (["nash_demo", "--help"], 0, "--split-seed")],
+)
+def test_the_script_lists_explains_and_corrects(arguments, status, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr

@@ -1,0 +1,245 @@
+"""Meta-reweighting against a lookahead written out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import badrjax as bx
+from badrjax.methods import GOALS
+from tests.methods import cases
+
+
+def by_hand(goal, optimizer, opt_state, params, batch, validation, model, plain):
+    """One-stage weights from the derivative of a written-out step, by forward finite difference of nothing:
+    the whole lookahead is differentiated by the example weights.
+    """
+    losses = bx.losses.cross_entropy(model)
+
+    def upper(weights):
+        gradient = jax.grad(lambda p: jnp.dot(weights, losses(p, batch, None)))(params)
+        if plain:
+            ahead = jax.tree.map(lambda p, g: p - g, params, gradient)
+        else:
+            ahead = optax.apply_updates(params, optimizer.update(gradient, opt_state, params)[0])
+        values = losses(ahead, validation, None)
+        groups = [jnp.mean(values[np.asarray(validation.group) == k]) for k in range(2)]
+        return GOALS[goal](jnp.stack(groups))
+
+    slope = jax.grad(upper)(jnp.zeros(batch.y.shape[0]))
+    weights = jnp.maximum(-slope, 0)
+    return weights / jnp.linalg.norm(weights)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("lookahead", ["optimizer", "sgd"])
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_step_is_the_one_written_out_by_hand(goal, lookahead, nesterov):
+    model = cases.network(0.0)
+    optimizer = optax.chain(optax.add_decayed_weights(5e-2), optax.sgd(0.3, momentum=0.9, nesterov=nesterov))
+    batch, validation = (jax.tree.map(as_double, rows) for rows in (cases.rows(1, 16), cases.validation_rows()))
+    method = bx.meta_reweighting(
+        bx.losses.cross_entropy(model), optimizer, validation, goal, num_groups=2, lookahead=lookahead
+    )
+    state = method.init(jax.random.key(0), model.init(jax.random.key(0)))
+    for number in range(3):  # so that there is momentum
+        weights = by_hand(goal, optimizer, state.opt_state, state.params, batch, validation, model, lookahead == "sgd")
+        gradient = jax.grad(lambda p, w=weights: jnp.dot(w, bx.losses.cross_entropy(model)(p, batch, None)))(
+            state.params
+        )
+        updates, _ = optimizer.update(gradient, state.opt_state, state.params)
+        expected = optax.apply_updates(state.params, updates)
+        state, info = method.step(jax.random.key(number), state, batch)
+        np.testing.assert_allclose(info.used_share, np.mean(weights > 0), rtol=1e-12)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), state.params, expected)
+
+
+def as_double(leaf):
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+
+def step(method, seed=0, batch=None):
+    state = method.init(jax.random.key(seed), cases.network().init(jax.random.key(seed)))
+    return method.step(jax.random.key(5), state, cases.rows(1, 24) if batch is None else batch)
+
+
+def meta(goal="forml", **options):
+    options = {"num_groups": 2, "diagnostics": "step"} | options
+    losses = bx.losses.cross_entropy(cases.network(0.0))
+    return bx.meta_reweighting(losses, cases.sgd(), cases.validation_rows(), goal, **options)
+
+
+def test_protocols_of_the_goals():
+    for goal, expected in (("learning_to_reweight", [0.5, 0.5]), ("forml", [1, -1]), ("meta_group_dro", [1, 0])):
+        _, info = step(meta(goal))
+        worst = int(np.argmax(info.cell_losses))
+        np.testing.assert_allclose(info.protocol, np.roll(expected, worst), atol=1e-6)
+
+
+def test_goals_see_groups_and_bargaining_sees_cells():
+    _, info = step(meta("forml", cells="cells"))
+    # A group's loss is the mean of its two cells, so each gets half of +1 and -1.
+    assert sorted(np.round(np.asarray(info.protocol), 5).tolist()) == [-0.5, -0.5, 0.5, 0.5]
+
+
+def test_the_bargain_helps_every_cell():
+    _, info = step(meta("forml", cells="cells", bargaining_epochs=1))
+    assert info.bargaining == 1
+    assert info.feasible == 1
+    assert info.aligned == 1
+    assert (np.asarray(info.alignment) > 0).all()
+    # Everybody gains 1 / a_k, and the aggregate has length sqrt(K).
+    np.testing.assert_allclose(info.alignment * info.protocol, 1.0, rtol=1e-3)
+
+
+def test_an_infeasible_bargain_falls_back_to_the_goal():
+    # The two groups hold the same rows with opposite labels: whatever helps one hurts the other.
+    rows = cases.rows(3, 4)
+    validation = bx.Batch(
+        jnp.concatenate([rows.x, rows.x]),
+        jnp.concatenate([rows.y, 1 - rows.y]),
+        jnp.repeat(jnp.arange(2), 4),
+        jnp.ones(8),
+    )
+    model = bx.models.linear(cases.NUM_FEATURES)  # at zero, where both gradients are opposite
+    method = bx.nash_meta(
+        bx.losses.cross_entropy(model), cases.sgd(), validation, goal="learning_to_reweight", num_groups=2,
+        bargaining_epochs=3,
+    )  # fmt: skip
+    state = method.init(None, model.init(jax.random.key(0)))
+    _, info = method.step(None, state, cases.rows(1, 24))
+    assert info.feasible == 0
+    np.testing.assert_allclose(info.protocol, [0.5, 0.5])
+    assert info.aligned == 0
+
+
+def test_stages_follow_the_epochs():
+    method = bx.nash_meta(
+        bx.losses.cross_entropy(cases.network()), cases.sgd(), cases.validation_rows(), num_groups=2,
+        goal="forml", bargaining_epochs=2, diagnostics=2,
+    )  # fmt: skip
+    result = bx.fit(
+        jax.random.key(0), method, cases.network().init(jax.random.key(0)), cases.rows(1, 40),
+        num_epochs=4, sampler=bx.shuffled(10), record="step",
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.steps.bargaining, [[1] * 4] * 2 + [[0] * 4] * 2)
+    np.testing.assert_array_equal(np.isnan(result.steps.feasible), [[False] * 4] * 2 + [[True] * 4] * 2)
+    # After bargaining, every second batch of an epoch is measured.
+    np.testing.assert_array_equal(np.isnan(result.steps.aligned[2]), [False, True, False, True])
+    np.testing.assert_array_equal(result.epochs.epoch, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(("diagnostics", "measured"), [("off", 0), ("epoch", 1), (3, 2), ("step", 4), (1, 4)])
+def test_alignment_is_measured_as_often_as_asked(diagnostics, measured):
+    result = bx.fit(
+        jax.random.key(0), meta(diagnostics=diagnostics), cases.network().init(jax.random.key(0)), cases.rows(1, 40),
+        num_epochs=1, sampler=bx.in_order(10), record="step",
+    )  # fmt: skip
+    assert np.isfinite(result.steps.aligned).sum() == measured
+
+
+def test_diagnostics_do_not_change_the_run():
+    params = cases.network().init(jax.random.key(0))
+    ends = [
+        bx.fit(
+            jax.random.key(0), meta(diagnostics=d), params, cases.rows(1, 40), num_epochs=2, sampler=bx.shuffled(10)
+        ).state.params
+        for d in ("off", "step")
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
+def test_weights_have_unit_length_over_repeated_rows():
+    batch = cases.rows(1, 24)
+    params = cases.network().init(jax.random.key(0))
+    method = bx.meta_reweighting(
+        bx.losses.cross_entropy(cases.network(0.0)), optax.sgd(1.0), cases.validation_rows(), "forml", num_groups=2
+    )
+    state = method.init(None, params)
+    moved, _ = method.step(None, state, batch)
+    scaled, _ = method.step(None, state, batch._replace(weight=4 * batch.weight))
+    # Four copies of each row: unit length makes each copy's weight half, so the step is twice as long.
+    jax.tree.map(
+        lambda a, b, p: np.testing.assert_allclose(2 * (a - p), b - p, atol=1e-5), moved.params, scaled.params, params
+    )
+
+
+def test_the_methods_are_one_family():
+    named = {"learning_to_reweight": bx.learning_to_reweight, "forml": bx.forml, "meta_group_dro": bx.meta_group_dro}
+    losses = bx.losses.cross_entropy(cases.network(0.0))
+    for goal, factory in named.items():
+        one, _ = step(factory(losses, cases.sgd(), cases.validation_rows(), num_groups=2))
+        nash, _ = step(
+            bx.nash_meta(losses, cases.sgd(), cases.validation_rows(), goal=goal, num_groups=2, bargaining_epochs=0)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, nash.params)
+
+
+def test_relabelling_the_groups_changes_nothing():
+    validation = cases.validation_rows()
+    losses = bx.losses.cross_entropy(cases.network(0.0))
+    ends = [
+        step(bx.nash_meta(losses, cases.sgd(), v, goal="forml", num_groups=2, bargaining_epochs=1))[0].params
+        for v in (validation, validation._replace(group=1 - validation.group))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *ends)
+
+
+BAD = [
+    ({"goal": "from"}, "did you mean 'forml'"),
+    ({"cells": "group"}, "did you mean 'groups'"),
+    ({"lookahead": "adam"}, "lookahead"),
+    ({"lookahead_dropout": "new"}, "lookahead_dropout"),
+    ({"diagnostics": "epochs"}, "did you mean 'epoch'"),
+    ({"diagnostics": 0}, "diagnostics"),
+    ({"bargaining_epochs": -1}, "bargaining_epochs"),
+    ({"num_groups": 3}, "no row of group 2"),
+    ({"num_groups": 1}, r"must lie in \[0, 1\)"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_options_name_the_remedy(options, message):
+    with pytest.raises(ValueError, match=message):
+        meta(**options)
+
+
+def test_bad_validation_rows_are_named():
+    validation = cases.validation_rows()
+    losses = bx.losses.cross_entropy(cases.network())
+    one_label = validation._replace(y=jnp.where(validation.group == 1, 1, validation.y))
+    with pytest.raises(ValueError, match="group 1 with label 0"):
+        bx.forml(losses, cases.sgd(), one_label, num_groups=2, cells="cells")
+    with pytest.raises(ValueError, match="labels 0 and 1"):
+        bx.forml(losses, cases.sgd(), validation._replace(y=2 * validation.y - 1), num_groups=2, cells="cells")
+    unweighted = validation._replace(weight=jnp.where(validation.group == 0, 0.0, 1.0))
+    with pytest.raises(ValueError, match="no row of group 0"):
+        bx.forml(losses, cases.sgd(), unweighted, num_groups=2)
+    with pytest.raises(ValueError, match=r"validation\.y has 7"):
+        bx.forml(losses, cases.sgd(), validation._replace(y=validation.y[:7]), num_groups=2)
+
+
+def test_an_optimiser_without_derivative_at_zero_is_refused_and_the_remedies_work():
+    losses, validation = bx.losses.cross_entropy(cases.network(0.0)), cases.validation_rows()
+    with pytest.raises(ValueError, match="eps_root"):
+        bx.forml(losses, optax.adam(1e-2), validation, num_groups=2)
+    for optimizer, lookahead in ((optax.adam(1e-2, eps_root=1e-8), "optimizer"), (optax.adam(1e-2), "sgd")):
+        _, info = step(bx.forml(losses, optimizer, validation, num_groups=2, lookahead=lookahead))
+        assert info.used_share > 0
+
+
+def test_the_bargaining_length_can_be_traced():
+    def bargained(length):
+        method = bx.nash_meta(
+            bx.losses.cross_entropy(cases.network(0.0)), cases.sgd(), cases.validation_rows(), num_groups=2,
+            goal=Partial(bx.objectives.cvar, fraction=0.5), bargaining_epochs=length,
+        )  # fmt: skip
+        return bx.fit(
+            jax.random.key(0), method, cases.network().init(jax.random.key(0)), cases.rows(1, 20), num_epochs=3,
+            sampler=bx.in_order(10),
+        ).steps.bargaining  # fmt: skip
+
+    np.testing.assert_array_equal(jax.vmap(bargained)(jnp.array([0, 2])), [[0, 0, 0], [1, 1, 0]])
