@@ -47,8 +47,9 @@ def take(batch: Batch, rows: Int[Array, "m"]) -> Batch:
         IndexError: (outside tracing) for a position beyond the last row.
     """
     length = batch.y.shape[0]
-    if is_concrete(rows) and np.size(rows) and np.max(rows) >= length:
-        raise IndexError(f"rows must be below the number of rows {length}, but one is {np.max(rows)}")
+    # As NumPy: a maximum in JAX is traced inside jit, even that of a constant.
+    if is_concrete(rows) and (largest := np.max(np.asarray(rows), initial=-1)) >= length:
+        raise IndexError(f"rows must be below the number of rows {length}, but one is {largest}")
     rows = jnp.asarray(rows)
     if not jnp.issubdtype(rows.dtype, jnp.integer):
         raise TypeError(f"rows must be integer positions, got {rows.dtype}; turn a mask into positions first")

@@ -102,11 +102,10 @@ def alignments_from(
 
 
 def _check_stacked(directions: Any, params: Any) -> None:
-    if jax.tree.structure(directions) != jax.tree.structure(params):
-        raise ValueError(
-            f"directions must have the structure of params, {jax.tree.structure(params)}, "
-            f"got {jax.tree.structure(directions)}"
-        )
+    given: Any = jax.tree.structure(directions)
+    wanted: Any = jax.tree.structure(params)
+    if given != wanted:
+        raise ValueError(f"directions must have the structure of params, {wanted}, got {given}")
     leaves = [
         (jnp.shape(v), jnp.shape(p)) for v, p in zip(jax.tree.leaves(directions), jax.tree.leaves(params), strict=True)
     ]

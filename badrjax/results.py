@@ -27,14 +27,14 @@ class Interval(NamedTuple):
     Attributes:
         mean: over the finite values; NaN when there is none.
         half_width: of the interval; NaN for fewer than two finite values.
-        count: how many finite values.
-        diverged: how many were not finite.
+        num_finite: how many values are finite.
+        num_diverged: how many are not.
     """
 
     mean: float
     half_width: float
-    count: int
-    diverged: int
+    num_finite: int
+    num_diverged: int
 
 
 def mean_interval(values: Any, *, ci: float = 0.95, kind: Literal["student", "paper"] = "student") -> Interval:
@@ -85,7 +85,7 @@ def provenance(*, settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[
         "libraries": {name: _version(name) for name in LIBRARIES},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.read("jax_enable_x64")),
     }
 
 

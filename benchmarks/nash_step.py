@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +82,7 @@ def make_products(num_tangents: int, *, lookahead_dropout: str = "fresh") -> tup
         lookahead_dropout: `"fresh"` has a second forward pass.
     """
     widths = (NUM_FEATURES, 128, 64, 2)
-    layers = list(zip(widths[:-1], widths[1:], strict=True))
+    layers = list(itertools.pairwise(widths))
     forward = [(BATCH_SIZE, a, b) for a, b in layers]
     tangent = forward + [(BATCH_SIZE, a, b) for a, b in layers[1:]]
     backward = [(a, BATCH_SIZE, b) for a, b in layers] + [(BATCH_SIZE, b, a) for a, b in layers[1:]]

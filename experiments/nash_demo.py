@@ -240,10 +240,10 @@ def _notes(console: Console, settings: Settings) -> None:
 
 
 def _cell(interval: results.Interval) -> str:
-    diverged = f" ({interval.diverged} diverged)" if interval.diverged else ""
-    if interval.count == 0:
+    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
+    if interval.num_finite == 0:
         return diverged.strip(" ()")
-    half_width = f" ±{interval.half_width:.3f}" if interval.count > 1 else ""
+    half_width = f" ±{interval.half_width:.3f}" if interval.num_finite > 1 else ""
     return f"{interval.mean:.3f}{half_width}{diverged}"
 
 

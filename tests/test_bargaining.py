@@ -24,7 +24,8 @@ from badrjax.bargaining import (
 solve = jax.jit(nash_weights)
 solve_all = jax.jit(jax.vmap(nash_weights))
 from_gradients = jax.jit(nash_weights_from_gradients)
-jacobian_from_gradients = jax.jit(jax.jacrev(lambda g: nash_weights_from_gradients(g).weights))
+jacobian_from_gradients = jax.jit(jax.jacrev(lambda *g: nash_weights_from_gradients(*g).weights))
+forward_from_gradients = jax.jit(jax.jacfwd(lambda *g: nash_weights_from_gradients(*g).weights))
 shortest = jax.jit(min_norm_weights)
 shortest_all = jax.jit(jax.vmap(min_norm_weights))
 JACOBIANS = {
@@ -81,7 +82,7 @@ def test_one_player_gets_one_over_the_norm(dtype):
 
 
 # Damped Newton steps from a fixed start would need one step a player here.
-@pytest.mark.parametrize("num_players", [2, 5, 33, 64, 130])
+@pytest.mark.parametrize("num_players", [2, 33, 130])
 def test_copies_of_one_gradient_share_its_weight(dtype, num_players):
     norms = np.resize(np.array([0.1, 1.0, 7.0]), num_players).astype(dtype)
     solution = solve(np.outer(norms, norms))
@@ -96,7 +97,7 @@ def test_a_duplicated_gradient_splits_into_equal_weights(x64):
     np.testing.assert_allclose(weights[1], weights[4], rtol=1e-12)
 
 
-@pytest.mark.parametrize(("num_players", "size"), [(5, 3), (30, 3), (64, 2), (40, 39)])
+@pytest.mark.parametrize(("num_players", "size"), [(30, 3), (64, 2)])
 def test_linearly_dependent_gradients_can_bargain(dtype, num_players, size):
     for seed in range(5):
         gradients = aligned(np.random.default_rng(seed), num_players, size)
@@ -138,9 +139,9 @@ def test_relabelling_players_relabels_their_weights(seed):
 
 def test_the_update_is_sqrt_k_long_and_gains_one_over_the_weights(x64):
     gradients = jnp.asarray(aligned(np.random.default_rng(3), 6, 9))
-    weights = solve(gramian(gradients)).weights
+    weights = solve(gram_of(gradients)).weights
     update = combine(gradients, weights)
-    np.testing.assert_allclose(weights @ gramian(gradients) @ weights, 6, rtol=1e-12)
+    np.testing.assert_allclose(weights @ gram_of(gradients) @ weights, 6, rtol=1e-12)
     np.testing.assert_allclose(jnp.linalg.norm(update), np.sqrt(6), rtol=1e-12)
     np.testing.assert_allclose(alignment(gradients, update), 1 / weights, rtol=1e-11)
 
@@ -237,7 +238,7 @@ def instances(num_players):
 @pytest.mark.parametrize("num_players", [2, 4, 10, 30])
 def test_feasible_exactly_when_a_linear_program_finds_a_common_direction(dtype, num_players):
     problems, directions, margins = instances(num_players)
-    gram = np.stack([np.asarray(gramian(jnp.asarray(p, dtype))) for p in problems])
+    gram = np.stack([gram_of(p, dtype) for p in problems])
     feasible = np.asarray(solve_all(gram).feasible)
     # Where the dtype cannot decide, the answer is no: it is never wrongly yes.
     np.testing.assert_array_equal(feasible[directions <= 1e-9], False)
@@ -250,7 +251,7 @@ def test_feasible_exactly_when_a_linear_program_finds_a_common_direction(dtype, 
 @pytest.mark.parametrize("num_players", [2, 4, 10, 30])
 def test_residuals_are_at_the_rounding_level_and_small_at_a_clear_margin(dtype, num_players):
     problems, _, margins = instances(num_players)
-    gram = np.stack([np.asarray(gramian(jnp.asarray(p, dtype))) for p in problems])
+    gram = np.stack([gram_of(p, dtype) for p in problems])
     solution = solve_all(gram)
     feasible = np.asarray(solution.feasible)
     # Judged in extended precision, not by the sums of the solver.
@@ -294,7 +295,7 @@ def test_gradients_that_add_up_to_zero_are_infeasible(dtype):
         np.testing.assert_array_equal(solution.weights, np.full_like(solution.weights, 1 / gradients.shape[1]))
 
 
-@pytest.mark.parametrize("num_players", [2, 3, 5])
+@pytest.mark.parametrize("num_players", [2, 5])
 def test_norms_from_1e_minus_8_to_1e8(num_players):
     random = np.random.default_rng(5)
     unit = aligned(random, num_players, 4, spread=0)
@@ -375,7 +376,7 @@ MASKS = np.array([[bool(code >> k & 1) for k in range(4)] for code in range(16)]
 def test_absent_players_take_no_part(dtype, garbage):
     gram = gram_of(aligned(np.random.default_rng(8), 4, 3), dtype)
     dirty = np.where(MASKS[:, :, None] & MASKS[:, None, :], gram[None], dtype(garbage))
-    solution = jax.jit(jax.vmap(nash_weights))(dirty, MASKS)
+    solution = solve_all(dirty, MASKS)
     for mask, weights, feasible in zip(MASKS, solution.weights, solution.feasible, strict=True):
         np.testing.assert_array_equal(np.asarray(weights)[~mask], 0)
         assert bool(feasible) == mask.any()
@@ -387,7 +388,7 @@ def test_absent_players_take_no_part(dtype, garbage):
 def test_infeasible_weights_are_shared_by_those_present():
     opposed = gram_of([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.3, 0.3]], np.float32)
     masks = MASKS[MASKS[:, 0] & MASKS[:, 1]]
-    solution = jax.vmap(nash_weights, (None, 0))(opposed, masks)
+    solution = jax.jit(jax.vmap(nash_weights, (None, 0)))(opposed, masks)
     assert not np.any(solution.feasible)
     np.testing.assert_array_equal(solution.weights, masks / masks.sum(1, keepdims=True).astype(np.float32))
 
@@ -409,13 +410,12 @@ def test_nothing_of_an_absent_gradient_reaches_weights_or_derivatives(garbage):
     alone = from_gradients(gradients[present])
     assert solution.feasible
     np.testing.assert_allclose(solution.weights[present], alone.weights, rtol=1e-5)
-    jacobian = jax.jit(jax.jacrev(lambda g: from_gradients(g, present).weights))(gradients)
+    jacobian = jacobian_from_gradients(gradients, present)
     expected = jacobian_from_gradients(gradients[present])
     np.testing.assert_array_equal(jacobian[1], 0)
     np.testing.assert_array_equal(jacobian[:, 1], 0)
     np.testing.assert_allclose(jacobian[present][:, present], expected, rtol=1e-4, atol=1e-5)
-    forward = jax.jit(jax.jacfwd(lambda g: from_gradients(g, present).weights))(gradients)
-    np.testing.assert_allclose(forward, jacobian, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(forward_from_gradients(gradients, present), jacobian, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("garbage", [NAN, INF])
@@ -423,8 +423,8 @@ def test_garbage_in_the_tangent_of_an_absent_player_is_ignored(garbage):
     gram = jnp.asarray(gram_of(aligned(np.random.default_rng(9), 3, 3)), jnp.float32)
     present = jnp.array([True, True, False])
     direction = jnp.ones((3, 3)).at[2].set(garbage).at[:, 2].set(garbage)
-    _, tangent = jax.jvp(lambda m: nash_weights(m, present).weights, (gram,), (direction,))
-    _, expected = jax.jvp(lambda m: nash_weights(m).weights, (gram[:2, :2],), (jnp.ones((2, 2)),))
+    _, tangent = jax.jvp(lambda m: solve(m, present).weights, (gram,), (direction,))
+    _, expected = jax.jvp(lambda m: solve(m).weights, (gram[:2, :2],), (jnp.ones((2, 2)),))
     np.testing.assert_allclose(tangent, jnp.append(expected, 0.0), rtol=1e-4)
 
 
@@ -433,19 +433,19 @@ def test_garbage_in_the_tangent_of_an_absent_player_is_ignored(garbage):
 
 def test_derivative_at_orthogonal_gradients_in_closed_form(x64):
     diagonal = np.array([0.5, 2.0, 9.0])
-    jacobian = jax.jacfwd(lambda d: nash_weights(jnp.diag(d)).weights)(diagonal)
+    jacobian = jax.jit(jax.jacfwd(lambda d: nash_weights(jnp.diag(d)).weights))(diagonal)
     np.testing.assert_allclose(jacobian, np.diag(-0.5 * diagonal**-1.5), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("size", [3, 8])
-def test_derivatives_agree_with_differences_to_second_order(x64, size):
-    gradients = jnp.asarray(aligned(np.random.default_rng(11), 5, size, spread=0.3))
-    present = jnp.array([True, False, True, True, True])
+def test_derivatives_agree_with_differences_to_second_order(x64):
+    gradients = jnp.asarray(aligned(np.random.default_rng(11), 4, 3, spread=0.3))
+    present = jnp.array([True, False, True, True])
     weights_of = jax.jit(lambda g: nash_weights_from_gradients(g, present).weights)
     check_grads(weights_of, (gradients,), order=2, atol=1e-5, rtol=1e-5)
     # By way of the Gram matrix, where that does not over- or underflow, it is the same function.
     by_gram = jax.jit(jax.jacrev(lambda g: nash_weights(gramian(g), present).weights))
-    np.testing.assert_allclose(by_gram(gradients), jax.jacfwd(weights_of)(gradients), rtol=1e-8, atol=1e-10)
+    direct = jax.jit(jax.jacfwd(weights_of))(gradients)
+    np.testing.assert_allclose(by_gram(gradients), direct, rtol=1e-8, atol=1e-10)
 
 
 def test_first_derivative_to_eight_digits_and_modes_agree(x64):
@@ -533,8 +533,7 @@ def check_minimum(gram, weights, tolerance, present=None):
     assert weights[present] @ np.abs(slack) <= tolerance * smallest**2 * len(weights)
 
 
-@pytest.mark.parametrize("num_players", [1, 2, 4, 10, 30, 64])
-@pytest.mark.parametrize("size", [3, 100])
+@pytest.mark.parametrize(("num_players", "size"), [(1, 3), (4, 100), (10, 3), (64, 3)])
 def test_shortest_vectors_satisfy_the_optimality_conditions(dtype, num_players, size):
     random = np.random.default_rng(num_players + size)
     problems = np.stack([instance(random, max(num_players, 2), size, kind)[:num_players] for kind in KINDS * 6])
@@ -570,7 +569,7 @@ def test_orthogonal_gradients_share_by_their_inverse_squares(dtype):
     np.testing.assert_allclose(shortest(np.diag(squares)), (1 / squares) / np.sum(1 / squares), rtol=1e-5)
 
 
-@pytest.mark.parametrize("num_players", [3, 6, 12])
+@pytest.mark.parametrize("num_players", [3, 12])
 def test_shortest_vectors_agree_with_scipy(x64, num_players):
     random = np.random.default_rng(num_players)
     for kind in KINDS:
@@ -616,7 +615,7 @@ def test_copies_weigh_what_the_original_does(dtype):
     doubled = np.asarray(shortest(gram_of(gradients[[0, 1, 2, 0, 1]], dtype)))
     np.testing.assert_allclose(doubled[:2] + doubled[3:], single[:2], rtol=1e-4)
     np.testing.assert_allclose(single, [0.8, 0.2, 0.0], atol=1e-5)
-    for count in (2, 7, 40):
+    for count in (2, 40):
         np.testing.assert_allclose(shortest(np.ones((count, count), dtype)), 1 / count, rtol=1e-4)
 
 
@@ -631,12 +630,12 @@ def test_a_zero_gradient_is_the_shortest_vector():
 def test_absent_gradients_are_not_in_the_hull(dtype, garbage):
     gram = gram_of(instance(np.random.default_rng(14), 4, 3, "aligned"), dtype)
     dirty = np.where(MASKS[:, :, None] & MASKS[:, None, :], gram[None], dtype(garbage))
-    found = np.asarray(jax.jit(jax.vmap(min_norm_weights))(dirty, MASKS), float)
+    found = np.asarray(shortest_all(dirty, MASKS), float)
     for mask, weights in zip(MASKS[1:], found[1:], strict=True):
         check_minimum(gram, weights, 1e-4 if dtype is np.float32 else 1e-9, present=mask)
 
 
-@pytest.mark.parametrize("num_players", [2, 8, 64])
+@pytest.mark.parametrize("num_players", [2, 64])
 def test_shortest_vectors_of_gradients_of_wildly_different_norms(num_players):
     random = np.random.default_rng(15)
     norms = 10.0 ** random.uniform(-8, 8, (30, num_players, 1))

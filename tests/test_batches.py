@@ -51,6 +51,15 @@ def test_negative_positions_are_padding():
     np.testing.assert_array_equal(mean, [0, 0, 4])
 
 
+def test_rows_may_be_constants_of_a_program():
+    rows = jnp.array([2, -1])
+    np.testing.assert_array_equal(jax.jit(lambda batch: take(batch, rows))(example()).weight, [1, 0])
+
+
+def test_no_rows_are_taken_as_none():
+    assert take(example(), np.zeros(0, int)).x.shape == (0, 2)
+
+
 def test_take_of_lanes_equals_a_loop():
     batch = example()
     rows = np.array([[0, 1], [3, -1], [2, 2]])

@@ -32,7 +32,7 @@ def test_paper_interval_covers_less_than_it_says():
 
 def test_diverged_seeds_are_counted_and_left_out():
     interval = results.mean_interval([0.5, np.nan, 0.7, np.inf])
-    assert (interval.count, interval.diverged) == (2, 2)
+    assert (interval.num_finite, interval.num_diverged) == (2, 2)
     assert interval.mean == pytest.approx(0.6)
     alone = results.mean_interval([np.nan, 0.5])
     assert alone.mean == 0.5

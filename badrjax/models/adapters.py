@@ -62,7 +62,8 @@ def from_nnx(build: Callable[..., Any]) -> Model:
     for mode in ("train", "eval"):
         abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
         getattr(abstract, mode)()
-        structure, _, streams, rest = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+        parts: Any = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+        structure, _, streams, rest = parts
         if jax.tree.leaves(rest):
             raise ValueError(
                 "the module keeps state beside its parameters (batch statistics, caches); use group or layer "

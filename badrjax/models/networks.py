@@ -87,7 +87,12 @@ class _MLP(nn.Module):
     def _dense(self, width: int, x: Array, name: str) -> Array:
         initialise = self.initialiser(x.shape[-1])
         return nn.Dense(
-            width, self.intercept, kernel_init=initialise, bias_init=initialise, param_dtype=jnp.result_type(float), name=name
+            width,
+            self.intercept,
+            kernel_init=initialise,
+            bias_init=initialise,
+            param_dtype=jnp.result_type(float),
+            name=name,
         )(x)
 
 
