@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from badrjax.checks import check_groups, check_same_length, check_weight, is_concrete
+from badrjax.checks import check_class_range, check_groups, check_same_length, check_weight, is_concrete
 
 
 class Batch(NamedTuple):
@@ -59,11 +59,57 @@ def take(batch: Batch, rows: Int[Array, "m"]) -> Batch:
     return Batch(x, y, group, jnp.where(valid, weight, 0.0))
 
 
+def fill_padding(batch: Batch) -> Batch:
+    """The batch with its rows of weight 0 as copies of the first row that counts.
+
+    A weight of 0 is not enough to silence them: 0 times the NaN of a padded row is NaN in a gradient.
+    """
+    real = frequencies(batch) > 0
+    first = jnp.argmax(real)
+
+    def filled(leaf: Array) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jnp.where(real.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[first][None])
+
+    return batch._replace(x=filled(batch.x), y=filled(batch.y), group=filled(batch.group))
+
+
 def check_batch(batch: Batch, num_groups: int | None = None, name: str = "data") -> None:
-    """Raise `ValueError` for unequal lengths, no rows, negative weights, or ids outside `[0, num_groups)`."""
+    """Raise for what is no batch, before anything is traced.
+
+    Raises:
+        TypeError: for fields that are not arrays, or group ids that are not integers.
+        ValueError: for unequal lengths, no rows, negative weights, negative classes, or ids outside
+            `[0, num_groups)` (negative ones when `num_groups` is not known).
+    """
+    for field in ("x", "y", "group"):
+        if not hasattr(getattr(batch, field), "dtype"):
+            raise TypeError(
+                f"{name}.{field} must be an array, got {type(getattr(batch, field)).__name__}; "
+                "convert it with jnp.asarray (without groups, give everyone id 0)"
+            )
     check_same_length(**{f"{name}.{field}": value for field, value in batch._asdict().items()})
     if batch.y.shape[0] == 0:
         raise ValueError(f"{name} has no rows")
     check_weight(batch.weight, f"{name}.weight")
-    if num_groups is not None:
+    if num_groups is None:
+        check_groups(np.empty(0, batch.group.dtype), 1, f"{name}.group")  # are they integers?
+        _check_not_negative(batch, name)
+    else:
         check_groups(batch.group, num_groups, f"{name}.group")
+    if not jnp.issubdtype(batch.y.dtype, jnp.inexact):
+        check_class_range(batch.y, None, f"{name}.y", batch.weight)
+
+
+def _check_not_negative(batch: Batch, name: str) -> None:
+    if not is_concrete(batch.group, batch.weight):
+        return
+    ids = np.asarray(batch.group)
+    # Samplers mark padding by -1, so such rows would silently not be trained on. Rows without weight are not anyway.
+    negative = (ids < 0) & (True if batch.weight is None else np.asarray(batch.weight) > 0)
+    if negative.any():
+        row = np.flatnonzero(negative)[0]
+        raise ValueError(
+            f"{name}.group must hold ids >= 0, but row {row} has {ids[row]}; give unknown groups an id of their own "
+            "(see badrjax.encode_groups) or leave those rows out"
+        )

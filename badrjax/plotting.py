@@ -54,7 +54,9 @@ def stages_figure(
                 continue
             for group, name in enumerate(group_names):
                 accuracy = np.asarray(stages[stage]["accuracy"])[:, :, group]
-                mean_and_range(upper, accuracy, colour=COLOURS[group], label=f"{name}, {stage}", style=style)
+                mean_and_range(
+                    upper, accuracy, colour=COLOURS[group % len(COLOURS)], label=f"{name}, {stage}", style=style
+                )
             colour = COLOURS[-1] if stage == "two stages" else COLOURS[3]
             mean_and_range(lower, stages[stage]["aligned"], colour=colour, label=f"aligned, {stage}", style=style)
         for axes in (upper, lower):
@@ -67,7 +69,11 @@ def stages_figure(
         lower.set_ylim(-0.03, 1.03)
     grid[0, 0].set_ylabel("test accuracy by group")
     grid[1, 0].set_ylabel("share of batches with\nevery cell aligned")
-    handles, labels = (a + b for a, b in zip(*(axes.get_legend_handles_labels() for axes in grid[:, 0]), strict=True))
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    # From every column, for a goal may lack one of the stages.
+    named: dict[str, Any] = {}
+    for axes in grid.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
     return figure

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from badrjax.groups import group_count
@@ -73,9 +74,15 @@ class Sampler:
         order = jnp.arange(num_rows, dtype=jnp.int32)
         if self.kind == "shuffled":
             order = _random_order(key, group)
+        elif self.kind == "in_order":
+            order = jnp.argsort(group < 0, stable=True).astype(jnp.int32)
         order = jnp.where(group[order] >= 0, order, -1)
         padded = jnp.pad(order, (0, max(steps * size - num_rows, 0)), constant_values=-1)
-        return padded[: steps * size].reshape(steps, size)
+        batches = padded[: steps * size].reshape(steps, size)
+        if self.remainder == "drop":
+            # A lane with padding rows has more steps than its own rows fill: its remainder is dropped too.
+            batches = jnp.where(jnp.all(batches >= 0, axis=1, keepdims=True), batches, -1)
+        return batches
 
 
 def shuffled(batch_size: int, remainder: Remainder = "pad") -> Sampler:
@@ -118,7 +125,7 @@ def group_balanced(batch_size: int, num_groups: int | None = None) -> Sampler:
 
 def _random_order(key: Array, group: Array) -> Array:
     # Sorting 32 random bits takes half the time of `jax.random.permutation`. Rows that draw the same bits (one pair
-    # in 2^32) keep their order. Padding goes last.
+    # in 2^31) keep their order. Padding goes last.
     bits = jax.random.bits(key, group.shape, jnp.uint32)
     bits = jnp.where(group >= 0, bits >> 1, jnp.uint32(0xFFFFFFFF))
     return jnp.argsort(bits).astype(jnp.int32)
@@ -141,5 +148,5 @@ def _balanced(key: Array, group: Array, num_groups: int, steps: int, size: int) 
 
 def _check_positive(**sizes: int | None) -> None:
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"{name} must be a positive integer, got {size!r}")

@@ -64,14 +64,18 @@ def fit(
         rows: positions in `data` to train on, `int[m]`; a negative one is padding. `None` means all.
         evaluate: `evaluate(state) -> pytree of arrays`, after each epoch. Bind arrays with
             `jax.tree_util.Partial(function, arrays...)`: what a lambda closes over is baked into the program.
-        record: `"epoch"` keeps the mean of each info field over an epoch (NaN entries, "not measured", take no
-            part), `"step"` every step, and a function is given an epoch's infos, stacked `[steps, ...]`.
+        record: `"epoch"` keeps the mean of each info field over an epoch (NaN entries, "not measured", and batches
+            of padding only take no part), `"step"` every step, and a function is given an epoch's infos, stacked
+            `[steps, ...]`.
 
     Raises:
         ValueError: before tracing, for lengths that differ, a batch size larger than the data, NaN or infinite
-            features (which column), rows outside the data, or an unknown `record`.
-        TypeError: for an old-style `uint32` key.
+            features (which column), negative groups or classes, rows outside the data, or an unknown `record`.
+        TypeError: for an old-style `uint32` key, or fields of `data` that are not arrays.
     """
+    rows = np.asarray(rows) if isinstance(rows, list | tuple | range) else rows
+    given = method._asdict().items()
+    method = Method(**{name: as_partial(member) for name, member in given if member is not None})
     _check(key, data, rows, num_epochs, sampler, record)
     sampler = _with_groups(sampler, data)
     recorder = None if isinstance(record, str) else as_partial(record)
@@ -111,7 +115,7 @@ def _fit(
     method: Method,
     params: Any,
     data: Batch,
-    rows: Array | None,
+    rows: Any,
     evaluate: Callable[[Any], Any] | None,
     record: Callable[[Any], Any] | None,
     num_epochs: int,
@@ -119,23 +123,28 @@ def _fit(
     every_step: bool,
 ) -> FitResult:
     init_key, run_key = jax.random.split(key)
-    rows = jnp.arange(data.y.shape[0]) if rows is None else rows
-    keep = record if record is not None else (lambda infos: infos) if every_step else _means
+    # Signed, so that -1 can mark padding.
+    rows = (jnp.arange(data.y.shape[0]) if rows is None else rows).astype(jnp.int32)
+    groups = data.group.astype(jnp.int32)
+
+    def keep(infos: Any, real: Array) -> Any:
+        return record(infos) if record is not None else infos if every_step else _means(infos, real)
 
     def epoch(state: Any, index: Array) -> tuple[Any, tuple[Any, Any, Any]]:
         shuffle_key, step_key, end_key = jax.random.split(jax.random.fold_in(run_key, index), 3)
-        positions = sampler.positions(shuffle_key, jnp.where(rows >= 0, data.group[rows], -1))
+        positions = sampler.positions(shuffle_key, jnp.where(rows >= 0, groups[rows], -1))
 
         def step(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Any]:
             number, chosen = inputs
             batch = take(data, jnp.where(chosen >= 0, rows[chosen], -1))
-            return method.step(jax.random.fold_in(step_key, number), state, batch)
+            state, info = method.step(jax.random.fold_in(step_key, number), state, batch)
+            return state, (info, jnp.any(frequencies(batch) > 0))
 
-        state, infos = jax.lax.scan(step, state, (jnp.arange(positions.shape[0]), positions))
+        state, (infos, real) = jax.lax.scan(step, state, (jnp.arange(positions.shape[0]), positions))
         end = None
         if method.end_epoch is not None:
             state, end = method.end_epoch(end_key, state, take(data, rows))
-        return state, (keep(infos), end, None if evaluate is None else evaluate(state))
+        return state, (keep(infos, real), end, None if evaluate is None else evaluate(state))
 
     state = method.init(init_key, params)
     if method.done is None:
@@ -161,18 +170,18 @@ def _until_done(epoch: Callable[..., Any], done: Callable[..., Any], state: Any,
     start = (jnp.zeros((), jnp.int32), state, jax.tree.map(blank, shapes))
 
     def going(carry: tuple[Array, Any, Any]) -> Array:
-        return (carry[0] < num_epochs) & ~done(carry[1])
+        return (carry[0] < num_epochs) & ((carry[0] == 0) | ~done(carry[1]))
 
     _, state, history = jax.lax.while_loop(going, body, start)
     return state, history
 
 
-def _means(infos: Any) -> Any:
-    """Means over the leading axis without the NaN entries, NaN where all are."""
+def _means(infos: Any, real: Array) -> Any:
+    """Means over the leading axis of the steps that are `real`, without the NaN entries; NaN where none is left."""
 
     def mean(leaf: Array) -> Array:
         leaf = leaf if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf.astype(jnp.result_type(float))
-        known = ~jnp.isnan(leaf)
+        known = ~jnp.isnan(leaf) & real.reshape(-1, *(1,) * (leaf.ndim - 1))
         count = jnp.sum(known, axis=0)
         total = jnp.sum(jnp.where(known, leaf, 0), axis=0)
         return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
@@ -183,7 +192,7 @@ def _means(infos: Any) -> Any:
 def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("key must be a typed key, jax.random.key(seed), not an integer or a raw uint32 array")
-    if isinstance(num_epochs, bool) or not isinstance(num_epochs, int) or num_epochs < 0:
+    if isinstance(num_epochs, bool) or not isinstance(num_epochs, int | np.integer) or num_epochs < 0:
         raise ValueError(f"num_epochs must be an integer of at least 0, got {num_epochs!r}")
     if not isinstance(sampler, Sampler):
         raise TypeError("sampler must be badrjax.shuffled(...), group_balanced(...), in_order(...) or full_batch()")
@@ -195,7 +204,10 @@ def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, 
     num_rows = data.y.shape[0]
     if rows is not None:
         if jnp.ndim(rows) != 1 or not jnp.issubdtype(jnp.asarray(rows).dtype, jnp.integer):
-            raise ValueError(f"rows must be integer positions [m], got shape {jnp.shape(rows)}")
+            raise ValueError(
+                f"rows must be integer positions [m], got {jnp.asarray(rows).dtype} of shape {jnp.shape(rows)}; "
+                "np.flatnonzero turns a mask into positions"
+            )
         if is_concrete(rows) and np.size(rows) and np.max(np.asarray(rows)) >= num_rows:
             raise ValueError(f"rows must lie below {num_rows}, the rows of data; got {np.max(np.asarray(rows))}")
     sampler.check(num_rows if rows is None else jnp.shape(rows)[0])

@@ -43,6 +43,8 @@ class Settings:
     """A balanced split drawn here, or the paper's index file, if it lies under BADRJAX_DATA."""
     split_seed: int = 0
     """Seed of the balanced split."""
+    validation_seed: int | None = None
+    """Swap the validation rows for as many of each cell drawn from the training rows with this seed; test rows stay."""
     diagnostics: int = 8
     """Measure alignment on every n-th batch."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_demo"))
@@ -59,12 +61,15 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run the demo, print its table, write its files, and return the tidy frame."""
     console = console or Console()
     _check(settings)
+    _prepare(settings.out)
     if settings.cache:
         running.use_compilation_cache()
     chosen = replace_epochs(nash.HYPER_PARAMETERS["adult_sex"], settings.epochs)
     dataset = bx.load_dataset("adult", sensitive="sex", data_home=settings.data_home)
     options = {"data_home": settings.data_home} if settings.split == "official" else {}
     splits = bx.datasets.split(dataset, settings.split, settings.split_seed, **options)
+    if settings.validation_seed is not None:
+        splits = redraw_validation(dataset, splits, settings.validation_seed)
     _describe(console, dataset, splits, settings)
     runs = _run(settings, chosen, dataset, splits, console)
     frame = pd.concat([tidy(name, settings.seeds, run) for name, run in runs.items()], ignore_index=True)
@@ -84,6 +89,18 @@ def replace_epochs(chosen: nash.HyperParameters, epochs: int) -> nash.HyperParam
     """The hyper-parameters with another number of epochs; bargaining cannot outlast them."""
     # One more than the epochs: the published code bargains one epoch fewer than it is told.
     return chosen._replace(num_epochs=epochs, bargaining_epochs=min(chosen.bargaining_epochs, epochs + 1))
+
+
+def redraw_validation(dataset: bx.Dataset, splits: bx.Splits, seed: int) -> bx.Splits:
+    """The split with each validation row swapped for a training row of its group and label, drawn without repeats."""
+    generator = np.random.default_rng(seed)
+    validation = splits.validation.copy()
+    for group, label in sorted(set(zip(dataset.group[validation], dataset.y[validation], strict=True))):
+        here = (dataset.group[validation] == group) & (dataset.y[validation] == label)
+        there = splits.train[(dataset.group[splits.train] == group) & (dataset.y[splits.train] == label)]
+        validation[here] = generator.choice(there, here.sum(), replace=False)
+    rest = np.setdiff1d(np.concatenate([splits.train, splits.validation]), validation)
+    return bx.Splits(rest, validation, splits.test)
 
 
 def tidy(method: str, seeds: tuple[int, ...], run: bx.FitResult) -> pd.DataFrame:
@@ -186,10 +203,14 @@ def _run(
     with ThreadPoolExecutor(settings.workers) as pool, Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(settings.methods)} programs of {len(keys)} seeds", total=len(settings.methods))
         pending = {pool.submit(run, name): name for name in settings.methods}
-        for future in as_completed(pending):
-            runs[pending[future]], seconds = future.result()
-            progress.console.print(f"  {nash.METHODS[pending[future]]:24} compiled and ran in {seconds:5.1f} s")
-            progress.advance(task)
+        try:
+            for future in as_completed(pending):
+                runs[pending[future]], seconds = future.result()
+                progress.console.print(f"  {nash.METHODS[pending[future]]:24} compiled and ran in {seconds:5.1f} s")
+                progress.advance(task)
+        finally:
+            # After an error or an interrupt, those that have not begun are not waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
     return {name: runs[name] for name in settings.methods}
 
 
@@ -247,14 +268,21 @@ def _cell(interval: results.Interval) -> str:
     return f"{interval.mean:.3f}{half_width}{diverged}"
 
 
+def _prepare(directory: Path) -> None:
+    """Make the directory of the results now, for after the runs it is too late to learn that it cannot be written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK):
+        raise PermissionError(f"cannot write to {directory}; choose another directory with --out")
+
+
 def _check(settings: Settings) -> None:
     for name in settings.methods:
         if name not in nash.METHODS:
             raise unknown_name("method", name, nash.METHODS)
     if not settings.methods or not settings.seeds:
         raise ValueError("methods and seeds must each name at least one")
-    if len(set(settings.seeds)) < len(settings.seeds) or min(settings.seeds) < 0:
-        raise ValueError(f"seeds must be distinct and not negative, got {list(settings.seeds)}")
+    if len(set(settings.seeds)) < len(settings.seeds) or min(settings.seeds) < 0 or max(settings.seeds) >= 2**32:
+        raise ValueError(f"seeds must be distinct, not negative and below 2**32, got {list(settings.seeds)}")
     if settings.epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {settings.epochs}")
     if settings.workers < 1:

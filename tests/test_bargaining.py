@@ -28,9 +28,7 @@ jacobian_from_gradients = jax.jit(jax.jacrev(lambda *g: nash_weights_from_gradie
 forward_from_gradients = jax.jit(jax.jacfwd(lambda *g: nash_weights_from_gradients(*g).weights))
 shortest = jax.jit(min_norm_weights)
 shortest_all = jax.jit(jax.vmap(min_norm_weights))
-JACOBIANS = {
-    mode: jax.jit(getattr(jax, mode)(lambda m: nash_weights(m).weights)) for mode in ("jacfwd", "jacrev")
-}
+JACOBIANS = {mode: jax.jit(getattr(jax, mode)(lambda m: nash_weights(m).weights)) for mode in ("jacfwd", "jacrev")}
 NAN, INF = np.nan, np.inf
 # A margin, min s'Cs over the simplex, that each precision decides.
 DECIDABLE = {np.float32: 1e-4, np.float64: 1e-10}
@@ -437,11 +435,11 @@ def test_derivative_at_orthogonal_gradients_in_closed_form(x64):
     np.testing.assert_allclose(jacobian, np.diag(-0.5 * diagonal**-1.5), rtol=1e-12, atol=1e-14)
 
 
-def test_derivatives_agree_with_differences_to_second_order(x64):
+def test_derivatives_by_the_gradients_agree_with_differences(x64):
     gradients = jnp.asarray(aligned(np.random.default_rng(11), 4, 3, spread=0.3))
     present = jnp.array([True, False, True, True])
     weights_of = jax.jit(lambda g: nash_weights_from_gradients(g, present).weights)
-    check_grads(weights_of, (gradients,), order=2, atol=1e-5, rtol=1e-5)
+    check_grads(weights_of, (gradients,), order=1, atol=1e-6, rtol=1e-6)
     # By way of the Gram matrix, where that does not over- or underflow, it is the same function.
     by_gram = jax.jit(jax.jacrev(lambda g: nash_weights(gramian(g), present).weights))
     direct = jax.jit(jax.jacfwd(weights_of))(gradients)
@@ -505,15 +503,15 @@ def test_the_rest_of_the_solution_has_no_derivative():
 
 
 def test_the_solution_has_the_documented_types():
-    solution = nash_weights(jnp.eye(3))
+    solution = solve(jnp.eye(3))
     chex.assert_shape(solution, [(3,), (), (), ()])
     assert [leaf.dtype for leaf in solution] == [jnp.float32, bool, jnp.float32, jnp.int32]
     # Integers and half precision are solved in float32.
-    assert nash_weights(2 * jnp.eye(3, dtype=int)).weights.dtype == jnp.float32
-    half = nash_weights(4 * jnp.eye(3, dtype=jnp.bfloat16))
+    assert solve(2 * jnp.eye(3, dtype=int)).weights.dtype == jnp.float32
+    half = solve(4 * jnp.eye(3, dtype=jnp.bfloat16))
     assert half.feasible
     np.testing.assert_allclose(half.weights, 0.5, rtol=1e-6)
-    np.testing.assert_allclose(min_norm_weights(4 * jnp.eye(2, dtype=jnp.bfloat16)), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(shortest(4 * jnp.eye(2, dtype=jnp.bfloat16)), 0.5, rtol=1e-6)
 
 
 # Minimum norm
@@ -650,22 +648,25 @@ def test_shortest_vectors_of_gradients_of_wildly_different_norms(num_players):
 def tree_of_gradients(num_players=3):
     random = np.random.default_rng(16)
     shapes = {"bias": (), "kernel": (4, 2), "none": (0,), "nested": [(3,)]}
-    leaf = lambda shape: jnp.asarray(random.normal(size=(num_players, *shape)))
+
+    def leaf(shape):
+        return jnp.asarray(random.normal(size=(num_players, *shape)))
+
     return jax.tree.map(leaf, shapes, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def test_a_tree_is_its_concatenation(x64):
     tree = tree_of_gradients()
     flat = np.concatenate([np.reshape(leaf, (3, -1)) for leaf in jax.tree.leaves(tree)], axis=1)
-    np.testing.assert_allclose(gramian(tree), flat @ flat.T, rtol=1e-13)
+    gram = jax.jit(gramian)
+    np.testing.assert_allclose(gram(tree), flat @ flat.T, rtol=1e-13)
     weights = jnp.array([0.5, -1.0, 2.0])
-    combined = combine(tree, weights)
+    combined = jax.jit(combine)(tree, weights)
     chex.assert_trees_all_equal_structs(combined, tree)
-    expected = jax.tree.map(lambda leaf: 0.5 * leaf[0] - leaf[1] + 2 * leaf[2], tree)
+    expected = jax.tree.map(lambda leaf: 0.5 * leaf[0] - leaf[1] + 2 * leaf[2], jax.device_get(tree))
     chex.assert_trees_all_close(combined, expected, rtol=1e-13)
-    np.testing.assert_allclose(jax.jit(gramian)(tree), gramian(tree), rtol=1e-13)
-    lanes = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
-    np.testing.assert_allclose(jax.vmap(gramian)(lanes)[1], 4 * gramian(tree), rtol=1e-13)
+    lanes = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), tree)
+    np.testing.assert_allclose(jax.jit(jax.vmap(gramian))(lanes)[1], 4 * gram(tree), rtol=1e-13)
     np.testing.assert_allclose(alignment(flat, weights @ flat), flat @ flat.T @ weights, rtol=1e-12)
 
 

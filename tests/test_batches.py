@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from badrjax.batches import Batch, check_batch, frequencies, take
+from badrjax.batches import Batch, check_batch, fill_padding, frequencies, take
 from badrjax.groups import group_mean
 
 
@@ -110,6 +110,41 @@ def test_a_sound_batch_passes():
 def test_unsound_batches_are_named(changes, num_groups, message):
     with pytest.raises(ValueError, match=message):
         check_batch(example()._replace(**changes), num_groups, name="train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"group": np.array([0, 1, -1, 0])}, ValueError, "train.group must hold ids >= 0, but row 2 has -1"),
+        ({"group": np.zeros(4)}, TypeError, "train.group must hold integer ids"),
+        ({"group": None}, TypeError, "train.group must be an array, got NoneType"),
+        ({"y": np.array([1, -1, 1, -1])}, ValueError, "train.y must be >= 0, but row 1 has -1"),
+        ({"y": [0, 1, 0, 1]}, TypeError, "train.y must be an array, got list"),
+    ],
+)
+def test_what_would_pass_for_padding_or_another_class_is_named(changes, error, message):
+    with pytest.raises(error, match=message):
+        check_batch(example()._replace(**changes), name="train")
+
+
+def test_rows_without_weight_may_hold_anything():
+    marked = example(np.array([1.0, 0.0, 1.0, 1.0]))._replace(
+        y=np.array([0, -1, 1, 0]), group=np.array([0, -1, 1, 0], np.int8)
+    )
+    check_batch(marked)
+    check_batch(marked._replace(y=np.array([-0.5, 1.0, 2.0, 3.0])))  # a regression
+
+
+def test_filled_padding_is_a_row_that_counts():
+    batch = example(np.array([0.0, 1.0, 0.0, 2.0]))
+    batch = batch._replace(x=batch.x.astype(float))
+    batch.x[[0, 2]] = np.nan
+    for fill in (fill_padding, jax.jit(fill_padding)):
+        filled = fill(batch)
+        np.testing.assert_allclose(filled.x, batch.x[[1, 1, 1, 3]])
+        np.testing.assert_array_equal(filled.y, batch.y[[1, 1, 1, 3]])
+        np.testing.assert_array_equal(filled.group, batch.group[[1, 1, 1, 3]])
+        np.testing.assert_array_equal(filled.weight, batch.weight)
 
 
 def test_names_for_groups_are_refused():

@@ -1,5 +1,7 @@
 """Facts about losses of single examples: closed forms, scikit-learn and optax, extreme logits, wrong input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +30,14 @@ OF_DIFFERENCE = ["cross_entropy", "logistic", "squared_hinge"]
 LABEL_TYPES = [bool, np.int8, np.uint8, np.int32]
 
 
+@partial(jax.jit, static_argnums=0)
 def evaluate(name, scores, labels):
-    scores, labels = jnp.asarray(scores), jnp.asarray(labels)
-    each = FACTORIES[name](ECHO)
-    return each(scores, Batch(jnp.zeros((labels.shape[0], 1)), labels, None), None)
+    return FACTORIES[name](ECHO)(scores, Batch(jnp.zeros((labels.shape[0], 1)), labels, None), None)
+
+
+@partial(jax.jit, static_argnums=0)
+def slopes_of(name, scores, labels):
+    return jax.grad(lambda s: jnp.sum(evaluate(name, s, labels)))(scores)
 
 
 def sigmoid(x):
@@ -70,7 +76,7 @@ def test_derivatives_are_those_of_the_formulas(x64, name):
     step = 1e-6
     upper, lower = (reference(name, logits + sign * step, labels) for sign in (1, -1))
     difference = (upper - lower) / (2 * step)
-    slope = jax.grad(lambda s: jnp.sum(evaluate(name, s, labels)))(jnp.asarray(logits))
+    slope = slopes_of(name, logits, labels)
     assert slope.dtype == np.float64
     np.testing.assert_allclose(slope, difference, rtol=1e-7, atol=1e-8)
 
@@ -125,7 +131,7 @@ def test_extreme_logits_have_finite_values_and_derivatives(name, columns, size):
     if columns == 2:
         scores = np.stack([-scores, scores], axis=1) / 2
     each = evaluate(name, scores, labels)
-    slopes = jax.grad(lambda s: jnp.sum(evaluate(name, s, labels)))(scores)
+    slopes = slopes_of(name, scores, labels)
     assert np.all(np.isfinite(each))
     assert np.all(np.isfinite(slopes))
     if name in ("cross_entropy", "logistic"):
@@ -143,7 +149,7 @@ def test_extreme_scores_of_many_classes():
     labels = np.array([0, 2, 1, 1])
     # Beside scores of 1e4 a loss has an absolute error of their rounding.
     np.testing.assert_allclose(evaluate("cross_entropy", scores, labels), [0, 2e4, np.log(3), np.log(3)], atol=1e-3)
-    slopes = jax.grad(lambda s: jnp.sum(evaluate("cross_entropy", s, labels)))(scores)
+    slopes = slopes_of("cross_entropy", scores, labels)
     np.testing.assert_allclose(slopes[:2], [[0, 0, 0], [1, 0, -1]], atol=1e-6)
 
 

@@ -1,6 +1,7 @@
 """Intervals, provenance and files."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -79,3 +80,14 @@ def test_checksums_tell_data_apart():
     assert results.dataset_checksum([x]) == results.dataset_checksum([x.copy()])
     others = [x.reshape(2, 3), x.astype(np.float32), x + 1e-9]
     assert len({results.dataset_checksum([a]) for a in [x, *others]}) == 4
+
+
+def test_others_may_read_the_files_as_the_umask_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        results.write_results(pd.DataFrame({"value": [1]}), {}, tmp_path / "a folder")
+    finally:
+        os.umask(before)
+    names = sorted(path.name for path in (tmp_path / "a folder").iterdir())
+    assert names == ["provenance.json", "results.csv"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a folder").iterdir()} == {0o644}

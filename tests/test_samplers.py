@@ -60,6 +60,24 @@ def test_padding_rows_never_appear(make):
     assert sorted(used[used >= 0].tolist()) == [0, 2, 5]
 
 
+@pytest.mark.parametrize("make", [bx.shuffled, bx.in_order])
+@pytest.mark.parametrize("remainder", ["pad", "drop"])
+def test_padding_rows_add_batches_of_padding_only(make, remainder):
+    group = np.array([-1, 0, 0, -1, 0, 0, 0, -1, -1, -1], np.int32)
+    batches = positions(make(4, remainder), group)
+    counts = (batches >= 0).sum(axis=1)
+    assert counts.tolist() == ([4, 1, 0] if remainder == "pad" else [4, 0])
+
+
+def test_in_order_keeps_the_order_around_padding():
+    group = np.array([0, -1, 1, -1, 0], np.int32)
+    np.testing.assert_array_equal(positions(bx.in_order(2), group), [[0, 2], [4, -1], [-1, -1]])
+
+
+def test_numpy_integers_are_sizes():
+    assert bx.shuffled(np.int64(4)) == bx.shuffled(4)
+
+
 def test_shuffled_puts_padding_last_so_that_early_batches_are_full():
     group = np.where(np.arange(50) % 2, -1, 0).astype(np.int32)
     batches = positions(bx.shuffled(5), group)

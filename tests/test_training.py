@@ -128,6 +128,42 @@ def test_rows_choose_a_split_and_negative_rows_are_padding():
         assert set(np.asarray(result.steps.largest).ravel()) <= {3.0, 5.0, 7.0, -1.0}  # -1: a batch of padding
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int8, np.int64])
+def test_rows_and_groups_of_any_integer_type_are_the_same(dtype):
+    rows = np.array([1, 2, 3, 4, 5], dtype)
+    data = numbered(10)._replace(group=np.zeros(10, dtype))
+    for sampler in (bx.in_order(4), bx.shuffled(4)):  # which pad, and -1 is no unsigned number
+        result = bx.fit(
+            jax.random.key(0), counting_method(), jnp.float32(0), data, num_epochs=1, sampler=sampler, rows=rows,
+            record="step",
+        )  # fmt: skip
+        np.testing.assert_array_equal(result.steps.rows, [[4, 1]])
+        assert set(np.asarray(result.steps.largest).ravel()) <= {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
+def test_rows_may_be_a_list_and_numbers_of_numpy():
+    assert run(rows=[0, 1, 9], sampler=bx.full_batch(), num_epochs=np.int64(2)).state.params == 6
+
+
+def test_a_method_of_plain_functions_runs():
+    bound = counting_method()
+    plain = bx.Method(*(member if member is None else member.func for member in bound))
+    result = bx.fit(jax.random.key(0), plain, jnp.float32(0), numbered(10), num_epochs=3, sampler=bx.in_order(4))
+    assert result.state.params == 30
+
+
+def test_done_is_asked_after_an_epoch_not_before_the_first():
+    result = run(num_epochs=5, stop_after=0, evaluate=lambda state: state.params)
+    np.testing.assert_array_equal(result.evaluations, [10, np.nan, np.nan, np.nan, np.nan])
+
+
+def test_means_leave_out_batches_of_padding_only():
+    rows = jnp.concatenate([jnp.arange(8), jnp.full(7, -1)])
+    padded, alone = run(rows=rows), run(rows=rows[:8])
+    np.testing.assert_allclose(padded.steps.rows, [4.0] * 3)
+    chex.assert_trees_all_equal(padded.steps, alone.steps)
+
+
 def test_lanes_with_splits_of_different_length_equal_single_runs():
     method = cases.make("forml", dropout=jnp.float32(0.0))
     params = cases.network().init(jax.random.key(0))
@@ -232,6 +268,8 @@ def test_bad_data_is_refused_before_tracing():
         "column '3'": good._replace(x=good.x.at[4, 3].set(jnp.nan)),
         "column '0'": good._replace(x=good.x.at[4, 0].set(jnp.inf)),
         "data.y has 19": good._replace(y=good.y[:19]),
+        "data.group must hold ids >= 0, but row 7": good._replace(group=good.group.at[7].set(-1)),
+        r"data\.y must be >= 0, .*labels > 0": good._replace(y=2 * good.y - 1),
         "data has no rows": jax.tree.map(lambda leaf: leaf[:0], good),
     }
     for message, data in bad.items():

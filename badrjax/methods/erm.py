@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from badrjax.batches import Batch, frequencies
+from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.checks import is_concrete
 from badrjax.functions import Static, as_partial
 from badrjax.methods.base import Method, descend, loss_and_weighted_gradient, optimiser_pytree
@@ -122,6 +122,7 @@ def _step(
     batch: Batch,
 ) -> tuple[ERMState, ERMInfo]:
     reduction, whole_rows = config.value
+    batch = fill_padding(batch)
     weight = frequencies(batch)
     total = jnp.sum(weight)
 

@@ -22,8 +22,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from badrjax.bargaining import alignment, nash_weights_from_gradients
-from badrjax.batches import Batch, frequencies
+from badrjax.bargaining import alignment, combine, nash_weights_from_gradients
+from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.checks import is_concrete, unknown_name
 from badrjax.functions import Static, as_partial
 from badrjax.hypergradients import alignments_from, linearised_losses
@@ -166,8 +166,8 @@ def meta_reweighting(
             update has no derivative at a zero gradient.
     """
     _check_options(cells=cells, lookahead=lookahead, lookahead_dropout=lookahead_dropout, diagnostics=diagnostics)
-    if diagnostics == 1:
-        diagnostics = "step"
+    if not isinstance(diagnostics, str):
+        diagnostics = "step" if diagnostics == 1 else int(diagnostics)
     check_validation(validation, num_groups, cells)
     if bargaining_epochs is not None and is_concrete(bargaining_epochs) and np.any(np.asarray(bargaining_epochs) < 0):
         raise ValueError(f"bargaining_epochs must be 0 or more, got {bargaining_epochs}")
@@ -208,9 +208,11 @@ def _end_epoch(key: Any, state: MetaState, train: Batch) -> tuple[MetaState, Met
 def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch: Batch) -> tuple[MetaState, MetaInfo]:
     config: _Settings = settings.value
     train_key, virtual_key, validation_key = _keys(key, config)
+    batch, validation = fill_padding(batch), fill_padding(problem.validation)
     weight = frequencies(batch)
     values, push = linearised_losses(lambda p: problem.losses(p, batch, virtual_key), state.params)
-    weight = weight.astype(values.dtype)
+    # Models in half precision are reweighted in float32.
+    weight = weight.astype(jnp.promote_types(values.dtype, jnp.float32))
     lookahead = sgd_lookahead(state.params)
     if config.lookahead == "optimizer":
         lookahead = optimizer_lookahead(problem.optimizer, state.opt_state, state.params)
@@ -218,7 +220,7 @@ def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch
         problem.validation_losses,
         problem.goal,
         lookahead,
-        problem.validation,
+        validation,
         config.num_groups,
         config.cells,
         validation_key,
@@ -227,10 +229,10 @@ def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch
     update = _aggregate(config, upper, state.params, stage, push, weight)
     weights = _clipped_unit(update.aggregate, weight)
     if config.lookahead_dropout == "same":
-        (gradient,) = jax.linear_transpose(push, state.params)(weight * weights)
+        (gradient,) = jax.linear_transpose(push, state.params)((weight * weights).astype(values.dtype))
     else:
         values, pull_losses = jax.vjp(lambda p: problem.losses(p, batch, train_key), state.params)
-        (gradient,) = pull_losses(weight * weights)
+        (gradient,) = pull_losses((weight * weights).astype(values.dtype))
     params, opt_state = descend(problem.optimizer, gradient, state.opt_state, state.params, weight)
     info = _info(config, values, upper, update, weights, weight, stage)
     return MetaState(params, opt_state, state.epoch, state.batch + 1), info
@@ -265,11 +267,11 @@ def _aggregate(
 
     def measured(protocol_of: Callable[[Array], tuple[Array, Array, Array]]) -> _Update:
         directions = jax.vmap(upper.pull)(jnp.eye(num_cells, dtype=beta.dtype))
-        hypergradients = alignments_from(push, params, directions, weight=weight)
+        hypergradients = alignments_from(push, params, directions, weight=weight).astype(weight.dtype)
         # A row of frequency w counts as w rows in every inner product over the batch.
         counted = hypergradients * jnp.sqrt(weight)[None, :]
         protocol, feasible, residual = protocol_of(counted)
-        aggregate = protocol @ hypergradients
+        aggregate = combine(hypergradients, protocol)
         aligned = alignment(counted, aggregate * jnp.sqrt(weight))
         return _Update(aggregate, protocol, aligned, hypergradients, feasible, residual)
 
@@ -279,7 +281,7 @@ def _aggregate(
         return protocol, solution.feasible.astype(weight.dtype), solution.residual
 
     def goal_only() -> _Update:
-        aggregate = jnp.where(weight > 0, push(upper.pull(beta)), 0.0)
+        aggregate = jnp.where(weight > 0, push(upper.pull(beta)), 0.0).astype(weight.dtype)
         missing = jnp.full((num_cells, *weight.shape), jnp.nan, weight.dtype)
         return _Update(aggregate, beta, missing[:, 0], missing, unknown, unknown)
 
@@ -339,7 +341,7 @@ def _check_options(**options: str | int) -> None:
         "diagnostics": ("epoch", "step", "off"),
     }
     for name, value in options.items():
-        if name == "diagnostics" and isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        if name == "diagnostics" and isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
             continue
         if value not in known[name]:
             raise unknown_name(name, str(value), known[name])

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from badrjax import objectives
 from badrjax.batches import Batch, check_batch, frequencies
-from badrjax.checks import is_concrete, unknown_name
+from badrjax.checks import check_finite, is_concrete, unknown_name
 from badrjax.functions import as_partial
 from badrjax.groups import group_count, group_mean
 
@@ -112,8 +112,10 @@ def resolve_goal(goal: Any) -> Partial:
 
 
 def check_validation(validation: Batch, num_groups: int, cells: Cells) -> None:
-    """Raise `ValueError` for ids out of range, labels that give no cells, or an empty group or cell (which)."""
+    """Raise `ValueError` for bad ids or labels, values that are not finite, or an empty group or cell (which)."""
     check_batch(validation, num_groups, "validation")
+    check_finite(validation.x, "validation.x")
+    check_finite(validation.y, "validation.y")
     if not is_concrete(validation):
         return
     label = np.asarray(validation.y)
@@ -141,18 +143,22 @@ def check_lookahead(optimizer: Partial) -> None:
         transformation = optimizer()
         # Not at zero parameters: trust-ratio optimisers scale by their norm.
         params = jnp.ones(())
-        state = transformation.init(params)
-        slope = jax.grad(lambda gradient: transformation.update(gradient, state, params)[0])(jnp.zeros(()))
+        try:
+            state = transformation.init(params)
+            slope = jax.grad(lambda gradient: transformation.update(gradient, state, params)[0])(jnp.zeros(()))
+        except (TypeError, ValueError):
+            return  # it wants parameters of some structure (labels or masks by name), so one number tells nothing
     if not np.isfinite(slope) or slope == 0:
         raise ValueError(
             "lookahead='optimizer' needs an optimizer whose update has a nonzero derivative at a zero gradient, and "
-            f"this one's is {slope}; give an adaptive one eps_root > 0, or use lookahead='sgd'"
+            f"this one's is {slope}; give an adaptive one eps_root > 0, begin a schedule "
+            "above 0, or use lookahead='sgd', which fits any optimizer"
         )
 
 
 def _cells(validation: Batch, num_groups: int, cells: Cells) -> tuple[Array, Array]:
     """Each validation row's cell, and each cell's group."""
-    group = jnp.asarray(validation.group)
+    group = jnp.asarray(validation.group).astype(jnp.int32)  # 2 K must fit
     if cells == "groups":
         return group, jnp.arange(num_groups)
     label = jnp.asarray(validation.y).astype(group.dtype)

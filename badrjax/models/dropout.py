@@ -40,7 +40,7 @@ def dropout(
 
 def _hashed_bits(key: Array, size: int) -> Array:
     """`uint32[size]` from two multiply-xor-shift rounds over the index, keyed before each round."""
-    # The words of `jax.random.key(0)` and `key(1)` differ in one bit, which two rounds do not hide: scramble them first.
+    # Keys made from consecutive seeds differ by 1 in one word, which a single round shows: scramble them first.
     key = jax.random.fold_in(key, 0)
     words = jax.random.key_data(key).reshape(-1) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key.reshape(-1)
     first, second = words[0], words[1]

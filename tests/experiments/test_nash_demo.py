@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -133,6 +134,19 @@ def test_targets_keep_the_papers_identity():
     assert off == ["meta_group_dro"]  # the printed row that cannot be right
 
 
+def test_redrawn_validation_rows_keep_their_cells_and_the_test_rows():
+    dataset = bx.load_dataset("adult", sensitive="sex")
+    splits = bx.datasets.split(dataset, "balanced", seed=0)
+    other = nash_demo.redraw_validation(dataset, splits, 3)
+    np.testing.assert_array_equal(other.test, splits.test)
+    np.testing.assert_array_equal(dataset.group[other.validation], dataset.group[splits.validation])
+    np.testing.assert_array_equal(dataset.y[other.validation], dataset.y[splits.validation])
+    assert not set(other.validation) & set(splits.validation)
+    assert sorted(np.concatenate([other.train, other.validation])) == sorted(
+        np.concatenate([splits.train, splits.validation])
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -140,6 +154,7 @@ def test_targets_keep_the_papers_identity():
         ({"seeds": ()}, "at least one"),
         ({"seeds": (1, 1)}, "distinct"),
         ({"seeds": (-1,)}, "not negative"),
+        ({"seeds": (2**32,)}, r"below 2\*\*32"),
         ({"epochs": 0}, "epochs"),
         ({"diagnostics": 0}, "diagnostics"),
         ({"workers": 0}, "workers"),
@@ -149,6 +164,29 @@ def test_bad_settings_are_refused_before_any_work(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         nash_demo.main(settings(tmp_path, **changes), Console(quiet=True))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    monkeypatch.setattr(nash_demo, "_run", lambda *_: pytest.fail("the runs began"))
+    with pytest.raises(OSError, match="taken"):
+        nash_demo.main(settings(tmp_path, out=taken), Console(quiet=True))
+
+
+def test_after_an_error_the_methods_that_have_not_begun_are_not_run(tmp_path, monkeypatch):
+    begun = []
+
+    def fail(keys, model, method, *_, **__):
+        begun.append(method)
+        if len(begun) > 1:  # one may begin before the error is noticed
+            time.sleep(1)
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(nash_demo.running, "fit_seeds", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        nash_demo.main(settings(tmp_path, methods=tuple(nash.METHODS), workers=1), Console(quiet=True))
+    assert len(begun) <= 2
 
 
 def test_the_official_split_needs_its_file(tmp_path, monkeypatch):

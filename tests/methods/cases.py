@@ -71,3 +71,9 @@ def make(case, *, learning_rate=0.05, dropout=0.2, optimizer=None):
     """A method of `CASES` on the small network."""
     losses = bx.losses.cross_entropy(network(dropout))
     return CASES[case](losses, sgd(learning_rate) if optimizer is None else optimizer, validation_rows())
+
+
+# Compiled once for a method and shapes: eager steps would compile every operation by itself.
+init_params = jax.jit(lambda key: network().init(key))
+init_state = jax.jit(lambda method, key, params: method.init(key, params))
+take_step = jax.jit(lambda method, key, state, batch: method.step(key, state, batch))

@@ -15,15 +15,10 @@ pytestmark = pytest.mark.parametrize("case", cases.CASES)
 
 NO_DROPOUT = jnp.float32(0)  # an array, so that the program is the one with dropout
 
-# Compiled once a case and number of rows (12 or 16), for eager steps would compile every operation by itself.
-init_params = jax.jit(lambda key: cases.network().init(key))
-init_state = jax.jit(lambda method, key, params: method.init(key, params))
-take_step = jax.jit(lambda method, key, state, batch: method.step(key, state, batch))
-
 
 def start(case, seed=0, **options):
     method = cases.make(case, **options)
-    return method, init_state(method, jax.random.key(seed + 1), init_params(jax.random.key(seed)))
+    return method, cases.init_state(method, jax.random.key(seed + 1), cases.init_params(jax.random.key(seed)))
 
 
 def without_residual(info):
@@ -37,7 +32,9 @@ def assert_same_step(first, second, **tolerance):
 
 
 def train(method, key, num_epochs=2):
-    return bx.fit(key, method, init_params(key), cases.rows(1, 100), num_epochs=num_epochs, sampler=bx.shuffled(10))
+    return bx.fit(
+        key, method, cases.init_params(key), cases.rows(1, 100), num_epochs=num_epochs, sampler=bx.shuffled(10)
+    )
 
 
 def test_state_keeps_its_structure_and_types_under_scan(case):
@@ -98,17 +95,26 @@ def test_padding_changes_nothing(case):
     )
     padded = padded._replace(weight=jnp.concatenate([batch.weight, junk.weight]))
     for _ in range(2):
-        plain = take_step(method, jax.random.key(5), state, batch)
-        with_padding = take_step(method, jax.random.key(5), state, padded)
+        plain = cases.take_step(method, jax.random.key(5), state, batch)
+        with_padding = cases.take_step(method, jax.random.key(5), state, padded)
         assert_same_step(plain, with_padding, rtol=1e-4, atol=1e-5)
         state = plain[0]
 
 
+def test_nan_in_padding_reaches_nothing(case):
+    method, state = start(case)
+    batch = cases.rows(1, 12)
+    batch = batch._replace(weight=batch.weight.at[jnp.array([0, 5])].set(0.0))
+    broken = batch._replace(x=batch.x.at[0].set(jnp.nan).at[5].set(jnp.inf), y=batch.y.at[0].set(-9))
+    plain = cases.take_step(method, jax.random.key(5), state, batch)
+    assert_same_step(plain, cases.take_step(method, jax.random.key(5), state, broken), rtol=1e-6)
+
+
 def test_a_batch_of_padding_only_moves_nothing(case):
     method, state = start(case)
-    state, _ = take_step(method, jax.random.key(5), state, cases.rows(1, 12))  # momentum is now nonzero
+    state, _ = cases.take_step(method, jax.random.key(5), state, cases.rows(1, 12))  # momentum is now nonzero
     empty = cases.rows(1, 12)._replace(weight=jnp.zeros(12))
-    after, info = take_step(method, jax.random.key(6), state, empty)
+    after, info = cases.take_step(method, jax.random.key(6), state, empty)
     chex.assert_trees_all_equal(after.params, state.params)
     assert np.isfinite(info.loss)
 
@@ -120,8 +126,8 @@ def test_a_row_of_weight_two_is_the_row_twice(case):
     batch = cases.rows(1, 12)
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:4]]), batch)
     weighted = batch._replace(weight=batch.weight.at[:4].set(2.0))
-    repeated = take_step(method, jax.random.key(0), state, twice)
-    counted = take_step(method, jax.random.key(0), state, weighted)
+    repeated = cases.take_step(method, jax.random.key(0), state, twice)
+    counted = cases.take_step(method, jax.random.key(0), state, weighted)
     assert_same_step(repeated, counted, rtol=1e-4, atol=1e-6)
 
 
@@ -130,8 +136,8 @@ def test_the_order_of_rows_does_not_matter(case):
     batch = cases.rows(1, 12)
     order = jax.random.permutation(jax.random.key(9), 12)
     assert_same_step(
-        take_step(method, jax.random.key(0), state, batch),
-        take_step(method, jax.random.key(0), state, jax.tree.map(lambda leaf: leaf[order], batch)),
+        cases.take_step(method, jax.random.key(0), state, batch),
+        cases.take_step(method, jax.random.key(0), state, jax.tree.map(lambda leaf: leaf[order], batch)),
         rtol=1e-4,
         atol=1e-6,
     )
@@ -146,20 +152,21 @@ def test_runs_are_reproducible_and_depend_on_the_key(case):
 
 def test_state_survives_a_checkpoint(case, tmp_path):
     method, state = start(case)
-    state, _ = take_step(method, jax.random.key(1), state, cases.rows(1, 12))
+    state, _ = cases.take_step(method, jax.random.key(1), state, cases.rows(1, 12))
     leaves, structure = jax.tree.flatten(state)
     np.savez(tmp_path / "state.npz", *leaves)
     with np.load(tmp_path / "state.npz") as stored:
         restored = jax.tree.unflatten(structure, [jnp.asarray(stored[name]) for name in stored.files])
     batch = cases.rows(2, 12)
     chex.assert_trees_all_equal(
-        take_step(method, jax.random.key(2), restored, batch), take_step(method, jax.random.key(2), state, batch)
+        cases.take_step(method, jax.random.key(2), restored, batch),
+        cases.take_step(method, jax.random.key(2), state, batch),
     )
 
 
 @pytest.mark.usefixtures("x64")
 def test_double_precision_is_kept(case):
     method, state = start(case)
-    after, info = take_step(method, jax.random.key(1), state, cases.rows(1, 12))
+    after, info = cases.take_step(method, jax.random.key(1), state, cases.rows(1, 12))
     assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
     assert info.loss.dtype == jnp.float64

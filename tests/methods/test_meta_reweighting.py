@@ -1,5 +1,7 @@
 """Meta-reweighting against a lookahead written out by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,9 @@ from badrjax.methods import GOALS
 from tests.methods import cases
 
 
+@partial(jax.jit, static_argnames=("goal", "optimizer", "plain"))
 def by_hand(goal, optimizer, opt_state, params, batch, validation, model, plain):
-    """One-stage weights from the derivative of a written-out step, by forward finite difference of nothing:
-    the whole lookahead is differentiated by the example weights.
-    """
+    """Example weights and parameters after a one-stage step: the lookahead is written out and differentiated."""
     losses = bx.losses.cross_entropy(model)
 
     def upper(weights):
@@ -25,12 +26,14 @@ def by_hand(goal, optimizer, opt_state, params, batch, validation, model, plain)
         else:
             ahead = optax.apply_updates(params, optimizer.update(gradient, opt_state, params)[0])
         values = losses(ahead, validation, None)
-        groups = [jnp.mean(values[np.asarray(validation.group) == k]) for k in range(2)]
-        return GOALS[goal](jnp.stack(groups))
+        return GOALS[goal](values.reshape(2, 4).mean(axis=1))  # the rows of group 0 come first
 
     slope = jax.grad(upper)(jnp.zeros(batch.y.shape[0]))
     weights = jnp.maximum(-slope, 0)
-    return weights / jnp.linalg.norm(weights)
+    weights = weights / jnp.linalg.norm(weights)
+    gradient = jax.grad(lambda p: jnp.dot(weights, losses(p, batch, None)))(params)
+    updates, _ = optimizer.update(gradient, opt_state, params)
+    return weights, optax.apply_updates(params, updates)
 
 
 @pytest.mark.usefixtures("x64")
@@ -46,13 +49,10 @@ def test_the_step_is_the_one_written_out_by_hand(goal, lookahead, nesterov):
     )
     state = method.init(jax.random.key(0), model.init(jax.random.key(0)))
     for number in range(3):  # so that there is momentum
-        weights = by_hand(goal, optimizer, state.opt_state, state.params, batch, validation, model, lookahead == "sgd")
-        gradient = jax.grad(lambda p, w=weights: jnp.dot(w, bx.losses.cross_entropy(model)(p, batch, None)))(
-            state.params
+        weights, expected = by_hand(
+            goal, optimizer, state.opt_state, state.params, batch, validation, model, lookahead == "sgd"
         )
-        updates, _ = optimizer.update(gradient, state.opt_state, state.params)
-        expected = optax.apply_updates(state.params, updates)
-        state, info = method.step(jax.random.key(number), state, batch)
+        state, info = cases.take_step(method, jax.random.key(number), state, batch)
         np.testing.assert_allclose(info.used_share, np.mean(weights > 0), rtol=1e-12)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), state.params, expected)
 
@@ -62,8 +62,8 @@ def as_double(leaf):
 
 
 def step(method, seed=0, batch=None):
-    state = method.init(jax.random.key(seed), cases.network().init(jax.random.key(seed)))
-    return method.step(jax.random.key(5), state, cases.rows(1, 24) if batch is None else batch)
+    state = cases.init_state(method, jax.random.key(seed), cases.init_params(jax.random.key(seed)))
+    return cases.take_step(method, jax.random.key(5), state, cases.rows(1, 24) if batch is None else batch)
 
 
 def meta(goal="forml", **options):
@@ -110,7 +110,7 @@ def test_an_infeasible_bargain_falls_back_to_the_goal():
         bargaining_epochs=3,
     )  # fmt: skip
     state = method.init(None, model.init(jax.random.key(0)))
-    _, info = method.step(None, state, cases.rows(1, 24))
+    _, info = cases.take_step(method, None, state, cases.rows(1, 24))
     assert info.feasible == 0
     np.testing.assert_allclose(info.protocol, [0.5, 0.5])
     assert info.aligned == 0
@@ -122,7 +122,7 @@ def test_stages_follow_the_epochs():
         goal="forml", bargaining_epochs=2, diagnostics=2,
     )  # fmt: skip
     result = bx.fit(
-        jax.random.key(0), method, cases.network().init(jax.random.key(0)), cases.rows(1, 40),
+        jax.random.key(0), method, cases.init_params(jax.random.key(0)), cases.rows(1, 40),
         num_epochs=4, sampler=bx.shuffled(10), record="step",
     )  # fmt: skip
     np.testing.assert_array_equal(result.steps.bargaining, [[1] * 4] * 2 + [[0] * 4] * 2)
@@ -132,17 +132,19 @@ def test_stages_follow_the_epochs():
     np.testing.assert_array_equal(result.epochs.epoch, [1, 2, 3, 4])
 
 
-@pytest.mark.parametrize(("diagnostics", "measured"), [("off", 0), ("epoch", 1), (3, 2), ("step", 4), (1, 4)])
+@pytest.mark.parametrize(
+    ("diagnostics", "measured"), [("off", 0), ("epoch", 1), (3, 2), (np.int64(3), 2), ("step", 4), (1, 4)]
+)
 def test_alignment_is_measured_as_often_as_asked(diagnostics, measured):
     result = bx.fit(
-        jax.random.key(0), meta(diagnostics=diagnostics), cases.network().init(jax.random.key(0)), cases.rows(1, 40),
+        jax.random.key(0), meta(diagnostics=diagnostics), cases.init_params(jax.random.key(0)), cases.rows(1, 40),
         num_epochs=1, sampler=bx.in_order(10), record="step",
     )  # fmt: skip
     assert np.isfinite(result.steps.aligned).sum() == measured
 
 
 def test_diagnostics_do_not_change_the_run():
-    params = cases.network().init(jax.random.key(0))
+    params = cases.init_params(jax.random.key(0))
     ends = [
         bx.fit(
             jax.random.key(0), meta(diagnostics=d), params, cases.rows(1, 40), num_epochs=2, sampler=bx.shuffled(10)
@@ -154,13 +156,13 @@ def test_diagnostics_do_not_change_the_run():
 
 def test_weights_have_unit_length_over_repeated_rows():
     batch = cases.rows(1, 24)
-    params = cases.network().init(jax.random.key(0))
+    params = cases.init_params(jax.random.key(0))
     method = bx.meta_reweighting(
         bx.losses.cross_entropy(cases.network(0.0)), optax.sgd(1.0), cases.validation_rows(), "forml", num_groups=2
     )
-    state = method.init(None, params)
-    moved, _ = method.step(None, state, batch)
-    scaled, _ = method.step(None, state, batch._replace(weight=4 * batch.weight))
+    state = cases.init_state(method, None, params)
+    moved, _ = cases.take_step(method, None, state, batch)
+    scaled, _ = cases.take_step(method, None, state, batch._replace(weight=4 * batch.weight))
     # Four copies of each row: unit length makes each copy's weight half, so the step is twice as long.
     jax.tree.map(
         lambda a, b, p: np.testing.assert_allclose(2 * (a - p), b - p, atol=1e-5), moved.params, scaled.params, params
@@ -214,7 +216,11 @@ def test_bad_validation_rows_are_named():
     with pytest.raises(ValueError, match="group 1 with label 0"):
         bx.forml(losses, cases.sgd(), one_label, num_groups=2, cells="cells")
     with pytest.raises(ValueError, match="labels 0 and 1"):
-        bx.forml(losses, cases.sgd(), validation._replace(y=2 * validation.y - 1), num_groups=2, cells="cells")
+        bx.forml(losses, cases.sgd(), validation._replace(y=2 * validation.y), num_groups=2, cells="cells")
+    with pytest.raises(ValueError, match=r"validation\.y must be >= 0, but row 0 has -1"):
+        bx.forml(losses, cases.sgd(), validation._replace(y=2 * validation.y - 1), num_groups=2)
+    with pytest.raises(ValueError, match=r"validation\.x has NaN .* column '2' \(row 3\)"):
+        bx.forml(losses, cases.sgd(), validation._replace(x=validation.x.at[3, 2].set(jnp.nan)), num_groups=2)
     unweighted = validation._replace(weight=jnp.where(validation.group == 0, 0.0, 1.0))
     with pytest.raises(ValueError, match="no row of group 0"):
         bx.forml(losses, cases.sgd(), unweighted, num_groups=2)
@@ -231,6 +237,34 @@ def test_an_optimiser_without_derivative_at_zero_is_refused_and_the_remedies_wor
         assert info.used_share > 0
 
 
+def test_an_optimiser_for_one_structure_of_parameters_is_accepted():
+    by_layer = optax.partition({"a": optax.sgd(0.1), "b": optax.sgd(0.1)}, {"output": "a", "hidden_0": "b"})
+    losses, validation = bx.losses.cross_entropy(cases.network(0.0)), cases.validation_rows()
+    ends = [
+        step(bx.forml(losses, optimizer, validation, num_groups=2))[0].params
+        for optimizer in (by_layer, optax.sgd(0.1))
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *ends)
+
+
+@pytest.mark.parametrize("lookahead_dropout", ["same", "fresh"])
+def test_a_model_in_half_precision_is_reweighted_in_float32(lookahead_dropout):
+    halved = lambda tree: jax.tree.map(  # noqa: E731
+        lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, tree
+    )
+    params = cases.init_params(jax.random.key(0))
+    method = bx.nash_meta(
+        bx.losses.cross_entropy(cases.network(0.0)), optax.sgd(0.1), halved(cases.validation_rows()), goal="forml",
+        num_groups=2, bargaining_epochs=1, lookahead_dropout=lookahead_dropout,
+    )  # fmt: skip
+    result = bx.fit(
+        jax.random.key(0), method, halved(params), halved(cases.rows(1, 20)), num_epochs=2, sampler=bx.in_order(10)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {jnp.dtype(jnp.bfloat16)}
+    assert result.steps.alignment.dtype == jnp.float32
+    assert np.isfinite(result.steps.loss).all()
+
+
 def test_the_bargaining_length_can_be_traced():
     def bargained(length):
         method = bx.nash_meta(
@@ -238,7 +272,7 @@ def test_the_bargaining_length_can_be_traced():
             goal=Partial(bx.objectives.cvar, fraction=0.5), bargaining_epochs=length,
         )  # fmt: skip
         return bx.fit(
-            jax.random.key(0), method, cases.network().init(jax.random.key(0)), cases.rows(1, 20), num_epochs=3,
+            jax.random.key(0), method, cases.init_params(jax.random.key(0)), cases.rows(1, 20), num_epochs=3,
             sampler=bx.in_order(10),
         ).steps.bargaining  # fmt: skip
 
