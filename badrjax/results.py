@@ -76,7 +76,7 @@ def provenance(*, settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[
     device = jax.devices()[0]
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["python", *sys.argv[1:]] if not sys.argv[0] else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["python", *sys.orig_argv[1:]],
         "settings": dict(settings),
         "data_sha256": dict(data),
         "commit": _commit(),

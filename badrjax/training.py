@@ -28,6 +28,7 @@ class FitResult(NamedTuple):
         epochs: what `end_epoch` reported, `[num_epochs, ...]`; `None` for a method without it.
         evaluations: what `evaluate` returned after each epoch, `[num_epochs, ...]`; `None` without it.
 
+    An epoch's means leave NaN out as "not measured", so a run that diverges in an epoch shows it from the next on.
     When a method's `done` ends a run early, the rows of epochs that did not run are NaN (0 for integers).
     """
 

@@ -69,16 +69,24 @@ def _steps(num_cells: int, repeats: int) -> None:
 
 def _solves(num_players: int, repeats: int) -> None:
     gram = reference_torch.example_gram(num_players)
-    functions: dict[str, tuple[Callable[[], Any], int]] = {"ours": (nash_step.make_solve(gram), 1)}
+    functions: dict[str, tuple[Callable[[], Any], int]] = {
+        "ours": (nash_step.make_solves(gram), nash_step.STEPS_A_CALL),
+        "ours, one call": (nash_step.make_solve(gram), 1),
+    }
     for scheme, form in reference_torch.SCHEMES.items():
         built = reference_torch.conic_problem(num_players, form)
         functions[scheme] = (lambda s=scheme: reference_torch.nash_solve_conic(gram, s), 1)
         functions[f"{scheme}, kept"] = (lambda s=scheme, b=built: reference_torch.nash_solve_conic(gram, s, b), 1)
     times = nash_step.milliseconds(functions, repeats)
-    print(f"one Nash solve, K={num_players}: ours {np.median(times['ours']):.3f} ms")
+    inside, alone = times["ours"], times["ours, one call"]
+    print(
+        f"one Nash solve, K={num_players}: ours {np.median(inside):.3f} ms inside a program, "
+        f"{np.median(alone):.3f} ms as a call of its own"
+    )
     for name, values in times.items():
-        if name != "ours":
-            print(f"      conic, {name:24} {np.median(values):7.2f}   ratio {_ratio(values, times['ours'])}")
+        if not name.startswith("ours"):
+            ratios = f"{_ratio(values, inside)}, {_ratio(values, alone)}"
+            print(f"      conic, {name:24} {np.median(values):7.2f}   ratio {ratios}")
 
 
 def _ratio(theirs: np.ndarray, mine: np.ndarray) -> str:

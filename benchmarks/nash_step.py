@@ -74,6 +74,25 @@ def make_solve(gram: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(solve(matrix))
 
 
+def make_solves(gram: np.ndarray) -> Callable[[], Any]:
+    """A function that solves `STEPS_A_CALL` bargains one after the other in one program, as training does.
+
+    Each is of the Gram matrix scaled by another number, so that no solve can be shared.
+    """
+    scales = jnp.arange(1, STEPS_A_CALL + 1, dtype=jnp.float32)
+
+    @jax.jit
+    def solves(matrix: jax.Array, scales: jax.Array) -> Any:
+        def solve(total: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+            weights = bx.nash_weights(matrix * scale).weights
+            return total + weights.sum(), weights
+
+        return jax.lax.scan(solve, jnp.float32(0), scales)
+
+    matrix = jnp.asarray(gram, jnp.float32)
+    return lambda: jax.block_until_ready(solves(matrix, scales))
+
+
 def make_products(num_tangents: int, *, lookahead_dropout: str = "fresh") -> tuple[Callable[[], Any], float]:
     """Only the matrix products of a step, as separate operations of one program, and their multiply-add count.
 

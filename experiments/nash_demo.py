@@ -251,7 +251,7 @@ def _describe(console: Console, dataset: bx.Dataset, splits: bx.Splits, settings
 
 
 def _notes(console: Console, settings: Settings) -> None:
-    console.print(f"{len(settings.seeds)} seeds decide nothing, so no verdict is given.")
+    console.print(f"So few seeds ({len(settings.seeds)}) decide nothing, so no verdict is given.")
     if settings.split == "balanced":
         console.print("The split is drawn here: the paper's index file may not be bundled (--split official uses it).")
     console.print(
