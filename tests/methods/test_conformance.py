@@ -120,8 +120,6 @@ def test_a_batch_of_padding_only_moves_nothing(case):
 
 
 def test_a_row_of_weight_two_is_the_row_twice(case):
-    if case == "dro-sum":
-        pytest.skip("whole_rows counts rows, as the published code does, so 2 x weight is not 2 x rows there")
     method, state = start(case, dropout=NO_DROPOUT)
     batch = cases.rows(1, 12)
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:4]]), batch)
