@@ -1,19 +1,42 @@
 """badrjax: pure JAX functions for fair machine learning research, and the methods composed of them."""
 
-from badrjax import datasets, losses, metrics, models, objectives
+from badrjax import datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates
 from badrjax.bargaining import (
     NashSolution,
     alignment,
+    as_optax,
+    cagrad_weights,
     combine,
+    generalized_mean_weights,
     gramian,
     min_norm_weights,
     nash_weights,
     nash_weights_from_gradients,
+    pcgrad_weights,
 )
 from badrjax.batches import Batch
 from badrjax.datasets import Dataset, Splits, dataset_from_frame, load_dataset, to_batch
 from badrjax.groups import Groups, encode_groups, group_count, group_mean, group_present
-from badrjax.hypergradients import example_alignments, one_step_hypergradients
+from badrjax.hypergradients import (
+    Estimator,
+    HypergradientInfo,
+    MinimiseInfo,
+    argmin,
+    argmin_with_info,
+    example_alignments,
+    implicit_hypergradient,
+    implicit_hypergradient_with_info,
+    lbfgs,
+    newton,
+    one_step_hypergradients,
+)
+from badrjax.lagrangian import (
+    AugmentedLagrangian,
+    AugmentedLagrangianInfo,
+    AugmentedLagrangianState,
+    augmented_lagrangian,
+    dual_ascent,
+)
 from badrjax.methods import (
     Method,
     dro,
@@ -26,31 +49,90 @@ from badrjax.methods import (
 )
 from badrjax.models import Model
 from badrjax.samplers import Sampler, full_batch, group_balanced, in_order, shuffled
+from badrjax.status import Status, explain
+from badrjax.surrogates import (
+    Rates,
+    entmax,
+    entmax15,
+    project_simplex,
+    rates_present,
+    soft_f1,
+    soft_rates,
+    sparsemax,
+    wasserstein1,
+)
 from badrjax.training import FitResult, fit, map_blocks
+from badrjax.uncertainty import (
+    Bootstrap,
+    NoiseFloor,
+    bootstrap,
+    noise_floor,
+    noise_floor_from_counts,
+    permutation_floor,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     # arrays
     "Batch",
+    "Bootstrap",
     "Groups",
+    "NoiseFloor",
+    "Rates",
+    "bootstrap",
     "encode_groups",
+    "entmax",
+    "entmax15",
     "group_count",
     "group_mean",
     "group_present",
     "losses",
     "metrics",
+    "noise_floor",
+    "noise_floor_from_counts",
     "objectives",
-    # optimisation
-    "NashSolution",
-    "alignment",
-    "combine",
+    "permutation_floor",
+    "project_simplex",
+    "rates_present",
+    "soft_f1",
+    "soft_rates",
+    "sparsemax",
+    "surrogates",
+    "wasserstein1",
+    # derivatives
+    "Estimator",
+    "HypergradientInfo",
+    "MinimiseInfo",
+    "argmin",
+    "argmin_with_info",
     "example_alignments",
+    "hypergradients",
+    "implicit_hypergradient",
+    "implicit_hypergradient_with_info",
+    "lbfgs",
+    "newton",
+    "one_step_hypergradients",
+    # trade-offs
+    "AugmentedLagrangian",
+    "AugmentedLagrangianInfo",
+    "AugmentedLagrangianState",
+    "NashSolution",
+    "Status",
+    "alignment",
+    "as_optax",
+    "augmented_lagrangian",
+    "cagrad_weights",
+    "combine",
+    "dual_ascent",
+    "explain",
+    "generalized_mean_weights",
     "gramian",
     "min_norm_weights",
     "nash_weights",
     "nash_weights_from_gradients",
-    "one_step_hypergradients",
+    "pareto",
+    "pcgrad_weights",
     # methods
     "Method",
     "Model",

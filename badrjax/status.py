@@ -20,6 +20,7 @@ class Status(enum.IntEnum):
     NOT_FINITE = 4
     NOT_STATIONARY = 5
     NO_COMMON_DIRECTION = 6
+    DIVERGED = 7
 
 
 _SENTENCES = {
@@ -52,6 +53,11 @@ _SENTENCES = {
         "no update improves every player, so there is no bargain. Likely causes: two opposed gradients, a "
         "gradient that is zero (a group already at its optimum), NaN in one, a point that is Pareto "
         "stationary, nobody present, or a margin below what the precision can decide (try float64)."
+    ),
+    Status.DIVERGED: (
+        "the iteration moved away from its solution. Likely causes: a step size above 2 over the largest "
+        "curvature of the inner objective (features that are not scaled make it large), or an inner objective "
+        "that is not convex here. Take a smaller step or fewer of them."
     ),
 }
 

@@ -30,7 +30,7 @@ def test_an_object_with_a_status_is_read():
 
 @pytest.mark.parametrize("code", [-1, 99])
 def test_unknown_codes_are_refused_with_the_known_ones(code):
-    with pytest.raises(ValueError, match="known are 0 .SUCCESS"):
+    with pytest.raises(ValueError, match=r"known are 0 \(SUCCESS\)"):
         explain(code)
 
 

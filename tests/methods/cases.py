@@ -47,6 +47,7 @@ CASES = {
         validation_dropout=True,
     ),
 }
+SLOW = ("nash_meta-cells",)
 
 
 def rows(seed, num_rows):

@@ -10,7 +10,10 @@ import badrjax as bx
 
 from . import cases
 
-pytestmark = pytest.mark.parametrize("case", cases.CASES)
+# A second variant of a family costs a minute of compilation and rarely says anything new.
+pytestmark = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in cases.SLOW else []) for case in cases.CASES]
+)
 
 
 NO_DROPOUT = jnp.float32(0)  # an array, so that the program is the one with dropout

@@ -1,4 +1,4 @@
-"""Objectives of fairness: reducers of the losses of K groups to one number to minimise.
+"""Reducers of the losses of K groups to one number to minimise.
 
 Each takes `losses` `f[K]` and `present` `bool[K]`, and is over the groups that are present: an absent group
 changes neither the value nor any derivative, whatever its loss (NaN and infinity too), and its own derivative

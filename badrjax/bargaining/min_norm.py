@@ -1,0 +1,76 @@
+r"""The shortest vector in the gradients' convex hull (MGDA)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from badrjax.bargaining.gram import HIGHEST, checked, correlation_of, solve_spd, uniform
+
+
+def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None = None) -> Float[Array, "K"]:
+    r"""Weights of the shortest vector in the gradients' convex hull: `min s'Ms` over the simplex (MGDA).
+
+    A minimum of 0 certifies that the gradients have no common descent direction. Solved by a primal-dual interior
+    point method with a fixed number of steps on the correlation matrix, `min y'Cy` with `sum_i y_i / D_i = 1`.
+    Derivatives are those of the steps taken.
+
+    Args:
+        gram: symmetric positive semidefinite `f[K, K]`.
+        present: `bool[K]`; absent players get weight 0. `None` means all.
+
+    Returns:
+        `f[K]`, `>= 0` with sum 1 (all 0 when nobody is present). Where a present gradient is zero, the weight is
+        shared by such gradients: they are the shortest vector.
+
+    Raises:
+        ValueError: for a matrix that is not square, or `present` of another length.
+    """
+    gram, present = checked(gram, present)
+    correlation, norm = correlation_of(gram, present)
+    zero = present & (norm == 0)
+    cost = jnp.min(jnp.where(present & (norm > 0), norm, jnp.inf)) / jnp.where(norm > 0, norm, 1.0)
+    cost = jnp.where(present & (norm > 0), cost, 1.0)
+    solution = jnp.where(present, _simplex_quadratic(correlation, cost, present), 0.0) * cost
+    total = jnp.sum(solution)
+    solution = solution / jnp.where(total > 0, total, 1.0)
+    return jnp.where(jnp.any(zero), uniform(zero, gram.dtype), solution)
+
+
+def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:
+    """`argmin y'Cy/2` over `y >= 0`, `cost'y = 1`, absent players decoupled, by a primal-dual interior point method."""
+    size, dtype = matrix.shape[0], matrix.dtype
+    cost = jnp.where(present, cost, 0.0)
+    count = jnp.maximum(jnp.sum(present), 1).astype(dtype)
+    num_steps = 20 if jnp.finfo(dtype).bits <= 32 else 40
+
+    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        y, z, level = carry
+        target = 0.1 * jnp.sum(jnp.where(present, y * z, 0.0)) / count
+        dual = jnp.matmul(matrix, y, precision=HIGHEST) - level * cost - z
+        gap = jnp.where(present, target / y - z, 0.0)
+        factor = matrix + jnp.diag(z / y + size * jnp.finfo(dtype).eps)
+        to_cost, to_rest = solve_spd(factor, cost), solve_spd(factor, gap - dual)
+        miss = 1 - jnp.dot(cost, y)
+        change = (miss - jnp.dot(cost, to_rest)) / jnp.maximum(jnp.dot(cost, to_cost), jnp.finfo(dtype).tiny)
+        dy = to_rest + change * to_cost
+        dz = jnp.where(present, gap - z / y * dy, 0.0)
+        length = jnp.minimum(_step_length(y, dy), _step_length(z, dz))
+        moved = (y + length * dy, z + length * dz, level + length * change)
+        # At the solution of a rank-deficient problem the factor is singular: stay at the last finite iterate.
+        finite = jnp.all(jnp.isfinite(moved[0]) & jnp.isfinite(moved[1])) & jnp.isfinite(moved[2])
+        return jax.tree.map(partial(jnp.where, finite), moved, carry), None
+
+    start = jnp.where(present, 1 / jnp.maximum(jnp.sum(cost), jnp.finfo(dtype).tiny), 1.0)
+    carry = (start * jnp.ones(size, dtype), jnp.ones(size, dtype), jnp.zeros((), dtype))
+    (y, _, _), _ = jax.lax.scan(step, carry, None, length=num_steps)
+    return y
+
+
+def _step_length(value: Array, change: Array) -> Array:
+    shrinking = change < 0
+    ratio = jnp.where(shrinking, -value / jnp.where(shrinking, change, -1.0), jnp.inf)
+    return jnp.minimum(1.0, 0.995 * jnp.min(ratio))

@@ -1,0 +1,144 @@
+"""Distance between two samples on the line by optimal transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+from badrjax.checks import check_same_length, check_vector, check_weight, is_concrete
+from badrjax.groups import as_float
+
+
+def wasserstein1(
+    u: Shaped[Array, "m"],
+    v: Shaped[Array, "n"],
+    u_weight: Float[Array, "m"] | None = None,
+    v_weight: Float[Array, "n"] | None = None,
+) -> Float[Array, ""]:
+    r"""Exact 1-Wasserstein (earth mover's) distance between two weighted samples on the line.
+
+    `W_1 = \int |F_u(x) - F_v(x)| dx` with the weighted distribution functions `F`, each of total mass 1 (Vallender,
+    1974). One sort of all values: `(m + n) log(m + n)` steps and memory for `m + n` numbers.
+
+    Derivatives are exact wherever there is one. By a value it is the row's mass times the sign of what lies beyond;
+    by a weight it is the Kantorovich potential `\int_x^\infty sign(F_u - F_v)`, taken off its mean. Where the
+    distance has a kink, rows of equal value share the derivative by mass, and equal samples have derivative 0.
+
+    In float32 with whole weights (none given, say) of a total up to 2^24 the value is right to six digits. With
+    others each `F` is, its sums being added in pairs, so that the value is right to about 1e-6 of the range of the
+    bulk of the values. Only differences of neighbouring values enter: an offset common to both samples costs no
+    more digits than storing them does, and none are centred.
+
+    Args:
+        u: values of one sample, `f[m]` (integers are taken as floats), `m >= 1`.
+        v: values of the other, `f[n]`, `n >= 1`.
+        u_weight: frequencies `>= 0` of the rows of `u`, `f[m]`; only their shares matter. A row of weight 0 takes
+            no part, whatever it holds, and its derivatives are 0.
+        v_weight: the same for `v`, `f[n]`.
+
+    Returns:
+        A scalar `>= 0`; NaN if a row that has weight holds NaN or infinity, or (under tracing) if a sample has no
+        weight.
+
+    Raises:
+        ValueError: for empty samples or more than one axis, weights of another length, or (outside tracing)
+            weights that are negative or all 0.
+    """
+    check_vector(u=u, v=v, u_weight=u_weight, v_weight=v_weight)
+    check_same_length(u=u, u_weight=u_weight)
+    check_same_length(v=v, v_weight=v_weight)
+    for name, values, weight in (("u", u, u_weight), ("v", v, v_weight)):
+        if np.shape(values)[0] == 0:
+            raise ValueError(f"{name} must have at least one row")
+        check_weight(weight, f"{name}_weight")
+        if weight is not None and is_concrete(weight) and not np.asarray(weight).any():
+            raise ValueError(f"{name}_weight is 0 in every row, so there is no sample; leave such a pair out")
+    u, v = as_float(u), as_float(v)
+    dtype = jnp.promote_types(u.dtype, v.dtype)
+    values = jnp.concatenate([u.astype(dtype), v.astype(dtype)])
+    of_u, of_v = _weights(u_weight, u.shape[0], dtype), _weights(v_weight, v.shape[0], dtype)
+    counted = jnp.concatenate([of_u, of_v]) > 0
+    usable = counted & jnp.isfinite(values)
+    # Inert rows go where another row is, so that no distance to them enters.
+    place = jnp.max(jnp.where(usable, values, -jnp.inf))
+    values = jnp.where(usable, values, jax.lax.stop_gradient(jnp.where(jnp.isfinite(place), place, 0.0)))
+    known = jnp.all(usable == counted) & jnp.any(of_u > 0) & jnp.any(of_v > 0)
+    # A factor, unlike where, gives the derivative NaN too.
+    return _distance(values, of_u, of_v) * jnp.where(known, 1.0, jnp.nan).astype(dtype)
+
+
+def _weights(weight: Any, rows: int, dtype: Any) -> Array:
+    """Weights as given, 0 (with derivative 0) where they are not positive."""
+    if weight is None:
+        return jnp.ones(rows, dtype)
+    weight = jnp.asarray(weight, dtype)
+    # NaN counts, to show.
+    return jnp.where(weight <= 0, 0.0, weight)
+
+
+@jax.custom_jvp
+def _distance(values: Float[Array, "m+n"], of_u: Float[Array, "m"], of_v: Float[Array, "n"]) -> Float[Array, ""]:
+    order = jnp.argsort(values)
+    excess, _ = _excess(of_u, of_v, order)
+    return jnp.sum(jnp.abs(excess[:-1]) * jnp.diff(values[order]))
+
+
+@_distance.defjvp
+def _distance_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    r"""`dW = \sum_i (ds_i f_i - s_i \sigma_i dx_i)`: signed masses `s`, potential `f`, its falls `\sigma`."""
+    values, of_u, of_v = primals
+    order = jnp.argsort(values)
+    excess, mass = _excess(of_u, of_v, order)
+    ordered = values[order]
+    potential = _sums_to_the_right(jnp.sign(excess[:-1]) * jnp.diff(ordered))
+    before, after = _around_ties(ordered, excess)
+    either = jnp.abs(before) + jnp.abs(after)
+    fall = (before + after) / jnp.where(either > 0, either, 1.0)
+
+    mass_change = jnp.concatenate([_share_change(of_u, tangents[1]), -_share_change(of_v, tangents[2])])
+    change = mass_change[order] * potential - mass * fall * tangents[0][order]
+    return _distance(*primals), jnp.sum(change)
+
+
+def _excess(of_u: Array, of_v: Array, order: Array) -> tuple[Float[Array, "m+n"], Float[Array, "m+n"]]:
+    """`F_u - F_v` up to each row, and the signed mass of the row, in the given order."""
+    weight_u = jnp.concatenate([of_u, jnp.zeros_like(of_v)])[order]
+    weight_v = jnp.concatenate([jnp.zeros_like(of_u), of_v])[order]
+    # Each is summed apart and then divided by its own last sum, so that whole weights are exact up to there and
+    # both end at 1. What is left of a difference within the rounding of that division is no excess, and a sign
+    # made of it would be one of chance.
+    up_to_u, up_to_v = jnp.cumsum(weight_u), jnp.cumsum(weight_v)
+    total_u, total_v = _divisor(up_to_u[-1]), _divisor(up_to_v[-1])
+    below_u, below_v = up_to_u / total_u, up_to_v / total_v
+    excess = below_u - below_v
+    rounding = 4 * jnp.finfo(excess.dtype).eps * jnp.maximum(below_u, below_v)
+    return jnp.where(jnp.abs(excess) <= rounding, 0.0, excess), weight_u / total_u - weight_v / total_v
+
+
+def _share_change(weight: Array, tangent: Array) -> Array:
+    """Tangent of `weight / sum(weight)`, 0 in rows without weight."""
+    tangent = jnp.where(weight == 0, 0.0, tangent)
+    total = _divisor(jnp.sum(weight))
+    return (tangent - weight / total * jnp.sum(tangent)) / total
+
+
+def _sums_to_the_right(steps: Float[Array, "n-1"]) -> Float[Array, "n"]:
+    return jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros(1, steps.dtype))
+
+
+def _around_ties(ordered: Array, excess: Array) -> tuple[Array, Array]:
+    """The excess before and after the run of equal values that each row is in."""
+    position = jnp.arange(ordered.shape[0], dtype=jnp.int32)
+    new: Bool[Array, "n"] = (ordered != jnp.roll(ordered, 1)).at[0].set(True)
+    start = jax.lax.cummax(jnp.where(new, position, 0))
+    ends = jnp.roll(new, -1).at[-1].set(True)
+    end = jax.lax.cummin(jnp.where(ends, position, ordered.shape[0] - 1), reverse=True)
+    return jnp.where(start == 0, 0.0, excess[jnp.maximum(start - 1, 0)]), excess[end]
+
+
+def _divisor(total: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.where(total == 0, 1.0, total)
