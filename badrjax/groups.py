@@ -44,6 +44,9 @@ def encode_groups(*attributes: Sequence[Any] | np.ndarray) -> Groups:
     Args:
         *attributes: columns of equal length `n`, of strings, numbers or booleans.
 
+    Returns:
+        `Groups(ids, names, num_groups)`; only intersections that occur get an id.
+
     Raises:
         ValueError: for no attribute, unequal lengths, no rows, or missing values (which attribute and row).
         TypeError: for an attribute whose values cannot be ordered, such as strings mixed with numbers.
@@ -162,7 +165,13 @@ def group_mean(
 def group_present(
     groups: Int[Array, "n"], num_groups: int, weight: Float[Array, "n"] | None = None
 ) -> Shaped[Array, "K"]:
-    """Which groups have any weight, `bool[K]`."""
+    """Which groups have any weight, ready for the reducers' `present`.
+
+    Arguments and errors as in `group_count`.
+
+    Returns:
+        `bool[K]`.
+    """
     return group_count(groups, num_groups, weight) > 0
 
 

@@ -28,7 +28,7 @@ _SENTENCES = {
     Status.MAX_STEPS: (
         "the solver reached its limit of steps before its tolerance. Likely causes: an ill-conditioned Hessian "
         "(add damping or an L2 term, or scale the features), a tolerance below what the precision allows, or a "
-        "limit that is too low."
+        "limit that is too low. A singular Hessian can look like this too."
     ),
     Status.SINGULAR: (
         "the linear system broke down because its matrix is singular or nearly so. Likely causes: parameters "
@@ -63,13 +63,16 @@ _SENTENCES = {
 
 
 def explain(status: Any) -> str:
-    """One sentence, with likely causes, for a status code; for an array of codes one a distinct code, counted.
+    """What a status code means, with likely causes; for an array of codes a line each, counted.
 
     Host code.
 
     Args:
         status: `int[...]` of `Status` codes, or anything with such a `status` (`NashSolution`,
             `HypergradientInfo`, ...).
+
+    Returns:
+        `"NAME: what happened. Likely causes: ..."`, with a line and a count for each code of an array.
 
     Raises:
         TypeError: for traced values, or what holds no integers.
@@ -79,10 +82,10 @@ def explain(status: Any) -> str:
     if not is_concrete(status):
         raise TypeError("explain reads a status on the host; call it on what the compiled function returned")
     codes = np.asarray(status)
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise TypeError(f"status must hold integer codes, got {codes.dtype}")
     if codes.size == 0:
         raise ValueError("status is empty: there is nothing to explain")
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise TypeError(f"status must hold integer codes, got {codes.dtype}")
     known = [_status_of(code) for code in np.unique(codes)]
     if codes.size == 1:
         return _sentence(known[0])

@@ -19,6 +19,12 @@ def gramian(gradients: Any) -> Float[Array, "K K"]:
 
     Half-precision leaves are multiplied in float32.
 
+    Args:
+        gradients: pytree (or array) whose leaves lead with the axis of the K players.
+
+    Returns:
+        `f[K, K]`, symmetric positive semidefinite up to rounding.
+
     Raises:
         ValueError: unless every leaf leads with the same K.
     """
@@ -51,7 +57,15 @@ def combine(gradients: Any, weights: Float[Array, "K"]) -> Any:
 
 
 def alignment(gradients: Float[Array, "K n"], update: Float[Array, "n"]) -> Float[Array, "K"]:
-    """Inner products `<g_k, u>` `f[K]` of K gradients with an aggregate `u`; `<= 0` is a conflict with player k."""
+    """Inner products `<g_k, u>` of K gradients with an aggregate `u`; `<= 0` is a conflict with player k.
+
+    Args:
+        gradients: one row a player, `f[K, n]`.
+        update: the aggregate, `f[n]`.
+
+    Returns:
+        `f[K]`. Shapes that do not match are errors of the product.
+    """
     return jnp.matmul(gradients, update, precision=HIGHEST)
 
 
@@ -105,10 +119,16 @@ def finite_where(present: Array, gram: Array) -> Array:
 
 
 def solve_spd(matrix: Array, right: Array) -> Array:
-    """`matrix^-1 right` by a Cholesky factor: NaN where the matrix is not positive definite in its dtype."""
+    """`matrix^-1 right` `[K]` or `[K, m]` by a Cholesky factor: NaN unless positive definite in its dtype.
+
+    Pass several right-hand sides at once: XLA may run separate solves at the same time, and on a CPU with few cores
+    batches of them have been seen to wait for each other forever.
+    """
     factor = jax.lax.linalg.cholesky(matrix)
-    half = jax.lax.linalg.triangular_solve(factor, right[:, None], left_side=True, lower=True)
-    return jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)[:, 0]
+    columns = right[:, None] if right.ndim == 1 else right
+    half = jax.lax.linalg.triangular_solve(factor, columns, left_side=True, lower=True)
+    whole = jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
+    return jnp.reshape(whole, right.shape)
 
 
 def _check_leading(gradients: Any) -> int:

@@ -52,8 +52,9 @@ def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:
         target = 0.1 * jnp.sum(jnp.where(present, y * z, 0.0)) / count
         dual = jnp.matmul(matrix, y, precision=HIGHEST) - level * cost - z
         gap = jnp.where(present, target / y - z, 0.0)
+        # The ridge only slows the steps along directions that change nothing, where the matrix is singular.
         factor = matrix + jnp.diag(z / y + size * jnp.finfo(dtype).eps)
-        to_cost, to_rest = solve_spd(factor, cost), solve_spd(factor, gap - dual)
+        to_cost, to_rest = solve_spd(factor, jnp.stack([cost, gap - dual], axis=1)).T
         miss = 1 - jnp.dot(cost, y)
         change = (miss - jnp.dot(cost, to_rest)) / jnp.maximum(jnp.dot(cost, to_cost), jnp.finfo(dtype).tiny)
         dy = to_rest + change * to_cost

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from badrjax.functions import Static, as_partial
-from badrjax.hypergradients.implicit_gradient import check_not_negative, check_scalar, float_leaves
+from badrjax.hypergradients.implicit_gradient import check_not_negative, check_scalar, check_solver, float_leaves
 from badrjax.hypergradients.linear import solve_or_nan
 from badrjax.hypergradients.minimise import MinimiseInfo, newton
 
@@ -29,7 +29,8 @@ def argmin(
     r"""`params*(hyper) = argmin_params objective(params, hyper)`, differentiable by `hyper` to any order.
 
     The derivative is that of the stationary point, `dparams* = -H^{-1} (d_params d_hyper objective) dhyper` (Bengio
-    2000; Blondel et al. 2022), however the point was found: forward and reverse mode, and Hessians through it.
+    2000; Blondel et al. 2022), however the point was found: forward and reverse mode, and Hessians through it. Call it
+    under `jit`: outside, each call compiles anew.
 
     Args:
         objective: `objective(params, hyper) -> f[]`, a strictly convex function (or one with a positive definite
@@ -37,7 +38,8 @@ def argmin(
             differentiated like `hyper`.
         params: where to start, a pytree of float32 or float64 arrays. The derivative by it is 0.
         hyper: pytree of any arrays; integers and keys among them are constants.
-        minimise: `minimise(objective_of_params, params) -> (params, info)`; `None` is `newton()`.
+        minimise: `minimise(objective_of_params, params) -> (params, info)`; `None` is `newton()`. One of your own must
+            not close over traced numbers: bind them, `Partial(minimise, step_size)`.
         solver: a lineax solver for the tangents, as for `implicit_hypergradient`; `None` is conjugate gradients.
         damping: `>= 0`, added to the diagonal of `H` in the tangents only, which it biases.
 
@@ -47,7 +49,7 @@ def argmin(
         other way to show.
 
     Raises:
-        TypeError: for leaves of `params` that are not float32 or float64.
+        TypeError: for leaves of `params` that are not all float32 or all float64, or a `solver` that is none.
         ValueError: when the objective does not return one number, `params` is empty, or `damping` is negative.
     """
     return argmin_with_info(objective, params, hyper, minimise=minimise, solver=solver, damping=damping)[0]
@@ -79,6 +81,7 @@ def argmin_with_info(
         TypeError: as `argmin`. ValueError: too.
     """
     check_not_negative("damping", damping)
+    check_solver(solver)
     params = float_leaves("params", params)
     hyper = jax.tree.map(jnp.asarray, hyper)
     check_scalar("objective", objective, params, hyper)

@@ -34,6 +34,7 @@ from badrjax.hypergradients.implicit_gradient import (
     adjoint_system,
     check_not_negative,
     check_scalar,
+    check_solver,
     float_leaves,
     solved,
     with_finite,
@@ -79,10 +80,7 @@ def implicit(inner: BatchObjective, outer: BatchObjective, *, solver: Any = None
         ValueError: for a negative `damping`. Shapes and dtypes are checked at the first estimate.
     """
     check_not_negative("damping", damping)
-    try:
-        hash(solver)
-    except TypeError as error:
-        raise TypeError(f"solver must hold Python numbers only, as it is part of the program ({error})") from error
+    check_solver(solver)
     return _estimator(Partial(_implicit, Static(solver), as_partial(inner), as_partial(outer), damping))
 
 
@@ -206,7 +204,7 @@ def _steps(
     num_terms, warm_start = config.value
     system = _system(inner, outer, params, hyper, train, valid)
     step_size = jnp.asarray(step_size, system.right.dtype)
-    start = ravel_pytree(state)[0] if warm_start else jnp.zeros_like(system.right)
+    start = _restartable(ravel_pytree(state)[0]) if warm_start else jnp.zeros_like(system.right)
 
     def step(adjoint: Array, _: None) -> tuple[Array, Array]:
         miss = system.product(adjoint) - system.right
@@ -266,7 +264,7 @@ def _info_of_steps(
 ) -> HypergradientInfo:
     image = system.product(adjoint)
     left = relative_residual(image, system.right)
-    grew = (left > 1) & (norm(image - system.right) > first_miss)
+    grew = ~(left <= 1) & ~(norm(image - system.right) <= first_miss)
     bends_down = jnp.dot(adjoint, image, precision=jax.lax.Precision.HIGHEST) < 0
     status = jnp.where(grew, Status.DIVERGED, Status.SUCCESS)
     status = jnp.where(bends_down, Status.NOT_POSITIVE_DEFINITE, status)
@@ -281,5 +279,7 @@ def _restartable(adjoint: Float[Array, "d"]) -> Float[Array, "d"]:
 
 
 def _check_positive(name: str, value: Any) -> None:
+    if np.ndim(value):
+        raise ValueError(f"{name} must be one number, got shape {np.shape(value)}; use jax.vmap over several")
     if is_concrete(value) and not np.all(np.asarray(value) > 0):
         raise ValueError(f"{name} must be > 0, got {value}")

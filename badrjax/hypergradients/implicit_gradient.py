@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
@@ -71,12 +72,12 @@ def implicit_hypergradient(
 
     `d_hyper outer - (d_params d_hyper inner)' (H + damping I)^{-1} d_params outer`, with `H` the Hessian of `inner`
     by `params` (Bengio 2000; Pedregosa 2016). Whatever the derivative is wanted by must be in `hyper`: what `inner`
-    and `outer` close over counts as constant.
+    and `outer` close over counts as constant. Call it under `jit`: outside, each call compiles anew.
 
     Args:
         inner: `inner(params, hyper) -> f[]`, twice differentiable, which `params` minimises.
         outer: `outer(params, hyper) -> f[]`.
-        params: pytree of float32 or float64 arrays, the inner solution.
+        params: pytree of float32 or of float64 arrays, the inner solution.
         hyper: pytree of float32 or float64 arrays.
         solver: any lineax solver. `None` is conjugate gradients to a relative residual of 1e-12 (float64) or 1e-6
             (float32) in at most `max(20, min(10 d, 1000))` steps; `lineax.Cholesky()` and `lineax.LU()` form the
@@ -129,6 +130,8 @@ def implicit_hypergradient_with_info(
     """
     check_not_negative("damping", damping)
     check_not_negative("stationarity_tolerance", stationarity_tolerance)
+    if solver is not None and not isinstance(solver, lineax.AbstractLinearSolver):
+        raise TypeError(f"solver must be a lineax solver such as lineax.CG(rtol, atol) or None, got {solver!r}")
     system = adjoint_system(inner, outer, params, hyper, damping)
     return solved(system, solver, stationarity_tolerance=stationarity_tolerance)[::2]
 
@@ -192,7 +195,8 @@ def float_leaves(name: str, tree: Any) -> Any:
     """The tree with arrays for leaves.
 
     Raises:
-        TypeError: for a leaf that is not float32 or float64. ValueError: for `params` without an entry.
+        TypeError: for a leaf that is not float32 or float64, or `params` of both kinds.
+        ValueError: for `params` without an entry.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     if name == "params" and not sum(np.size(leaf) for _, leaf in leaves):
@@ -207,19 +211,33 @@ def float_leaves(name: str, tree: Any) -> Any:
             )
         # An explicit dtype is not weak, so that results have the same type on every call.
         arrays.append(jnp.asarray(array, array.dtype))
+    if name == "params" and len({array.dtype for array in arrays}) > 1:
+        raise TypeError("params mixes float32 and float64 leaves, so no tolerance suits all; cast them to one of both")
     return jax.tree.unflatten(structure, arrays)
 
 
 def check_scalar(name: str, function: Callable[..., Any], *arguments: Any) -> None:
     """Raise `ValueError` unless `function(*arguments)` is one number."""
-    shapes = [getattr(leaf, "shape", None) for leaf in jax.tree.leaves(jax.eval_shape(function, *arguments))]
-    if shapes != [()]:
-        raise ValueError(
-            f"{name} must return one number, a scalar of shape (), got shapes {shapes}; take a mean or sum"
-        )
+    result = jax.eval_shape(function, *arguments)
+    if getattr(result, "shape", None) != () or not jnp.issubdtype(result.dtype, jnp.floating):
+        raise ValueError(f"{name} must return one number, a float of shape (), got {result}; take a mean or sum")
 
 
 def check_not_negative(name: str, value: Any) -> None:
-    """Raise `ValueError` for a concrete value (`None` is skipped) that is negative or NaN."""
+    """Raise `ValueError` unless a value (`None` is skipped) is one number that, if concrete, is not negative or NaN."""
+    if value is not None and np.ndim(value):
+        raise ValueError(f"{name} must be one number, got shape {np.shape(value)}; use jax.vmap over several")
     if value is not None and is_concrete(value) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f"{name} must be >= 0, got {value}")
+
+
+def check_solver(solver: Any) -> None:
+    """Raise `TypeError` unless `solver` is `None` or a lineax solver that can be part of a program."""
+    if solver is None:
+        return
+    if not isinstance(solver, lineax.AbstractLinearSolver):
+        raise TypeError(f"solver must be a lineax solver such as lineax.CG(rtol, atol) or None, got {solver!r}")
+    try:
+        hash(solver)
+    except TypeError as error:
+        raise TypeError(f"solver must hold Python numbers only, as it is part of the program ({error})") from error

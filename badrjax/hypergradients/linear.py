@@ -42,7 +42,11 @@ def default_solver(size: int, dtype: Any) -> lineax.CG:
     At most `max(20, min(10 d, 1000))` steps for `d` unknowns.
     """
     tolerance = 1e-12 if jnp.finfo(dtype).bits > 32 else 1e-6
-    return lineax.CG(rtol=tolerance, atol=tolerance, norm=norm, max_steps=max(20, min(10 * size, 1000)))
+    most_steps = max(20, min(10 * size, 1000))
+    # lineax would put the true residual in place of the recursive one every ten steps. In float32 that loses the
+    # conjugacy of the directions before the tolerance is met, and the iterates then grow without end already at a
+    # condition of 100. The true residual is what decides about the status, at the end.
+    return lineax.CG(rtol=tolerance, atol=tolerance, norm=norm, stabilise_every=None, max_steps=most_steps)
 
 
 def solve_with_info(
@@ -78,7 +82,9 @@ def solve_or_nan(product: Product, right: Float[Array, "d"], solver: Any = None)
 def norm(vector: Float[Array, "d"]) -> Float[Array, ""]:
     """Euclidean norm whose squares neither overflow nor underflow."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
-    scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1.0)
+    # The reciprocal of the scale, which XLA may multiply by, must be a normal number too.
+    tiny = jnp.finfo(vector.dtype).tiny
+    scale = jnp.where((largest > 0) & (largest < jnp.inf), jnp.clip(largest, tiny, 0.25 / tiny), 1.0)
     return scale * jnp.sqrt(jnp.sum((vector / scale) ** 2))
 
 
@@ -116,7 +122,7 @@ def _solve(
     bends_down = (jnp.dot(unit, pushed, precision=_HIGHEST) < 0) | _not_positive(solution, image, met)
     # A Cholesky factor breaks down where the matrix is not positive definite, singular or not.
     bends_down |= isinstance(solver, lineax.Cholesky) & ~jnp.all(jnp.isfinite(solution))
-    status = jnp.where(met, Status.SUCCESS, _status_of(found.result))
+    status = jnp.where(met, Status.SUCCESS, _status_of(found.result, solution))
     status = jnp.where(bends_down & (length > 0), Status.NOT_POSITIVE_DEFINITE, status)
     status = jnp.where(finite, status, Status.NOT_FINITE)
     num_steps = jnp.asarray(found.stats.get("num_steps", 0), jnp.int32)
@@ -138,9 +144,11 @@ def _not_positive(solution: Array, image: Array, met: Array) -> Array:
     return (along < 0) | ((along == 0) & met & (largest > 0))
 
 
-def _status_of(result: Any) -> Int[Array, ""]:
+def _status_of(result: Any, solution: Float[Array, "d"]) -> Int[Array, ""]:
     """A status for the outcome that lineax reports where the residual is too large."""
     results = lineax.RESULTS
     ran_out = (result == results.max_steps_reached) | (result == results.stagnation)
+    # What lineax calls a success is one of the recursive residual, whose end is that of the precision.
+    ran_out |= (result == results.successful) & jnp.all(jnp.isfinite(solution))
     status = jnp.where(ran_out, Status.MAX_STEPS, Status.SINGULAR)
     return jnp.where(result == results.nonfinite_input, Status.NOT_FINITE, status)

@@ -55,7 +55,7 @@ def newton(
     Args:
         tolerance: of the gradient's norm; `None` is 1e-10 (float64) or 1e-5 (float32). It is absolute: make the
             objective a mean, not a sum.
-        max_steps: most steps tried.
+        max_steps: most steps tried, those not taken among them: curved valleys can need more than the default.
         damping: the shift to start from, `>= 0`.
 
     Returns:

@@ -78,6 +78,16 @@ def linearised_losses(
 
     The map can be applied to many directions and transposed (`jax.linear_transpose`) into the gradient of any
     weighted sum, all without another forward pass.
+
+    Args:
+        losses: `losses(params) -> f[n]`.
+        params: pytree of float arrays.
+
+    Returns:
+        `(losses f[n], push)` with `push(direction) -> f[n]`.
+
+    Raises:
+        ValueError: unless `losses` returns one axis.
     """
     values, push = jax.linearize(losses, params)
     if values.ndim != 1:
@@ -92,7 +102,10 @@ def alignments_from(
     *,
     weight: Float[Array, "n"] | None = None,
 ) -> Float[Array, "K n"]:
-    """`example_alignments` from the linear map that `linearised_losses` returns."""
+    """`example_alignments` from the linear map that `linearised_losses` returns.
+
+    Returns `f[K, n]`; other arguments and errors as in `example_alignments`.
+    """
     _check_stacked(directions, params)
     aligned = jax.vmap(push)(directions)
     if weight is None:

@@ -97,6 +97,9 @@ def group_accuracy(
         num_groups: static number of groups `K`.
         weight: frequencies `>= 0`, `f[n]`.
 
+    Returns:
+        `f[K]` in `[0, 1]` or NaN.
+
     Raises:
         TypeError: for labels or predictions that are not classes, or ids that are not integers.
         ValueError: for unequal lengths, or (outside tracing) negative classes, ids outside the range or

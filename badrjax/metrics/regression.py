@@ -107,7 +107,7 @@ def group_mean_absolute_error(
 ) -> Float[Array, "K"]:
     """`mean_absolute_error` of each group, `f[K]`, NaN where a group has no rows.
 
-    Arguments and errors as in `group_rmse`.
+    Arguments, returns and errors as in `group_rmse`.
     """
     (targets, predictions), groups, weight = numeric_rows(
         {"targets": targets, "predictions": predictions}, groups, num_groups, weight

@@ -56,7 +56,7 @@ def hsic(
     total, several = jnp.sum(count), jnp.sum(count > 0) >= 2
     _check_total(total, several)
     enough = total > 1.0
-    covariances = _membership_covariances(rows.scores, rows, num_groups, jnp.where(enough, total, 1.0))
+    covariances = _membership_covariances(rows.scores, rows, num_groups, jnp.where(enough, total - 1.0, 1.0))
     value = _of_covariances(covariances, count, variant)
     return jnp.where(rows.valid & (enough | ~several), value, jnp.nan)
 

@@ -8,11 +8,13 @@ import pytest
 
 from badrjax.bargaining import (
     alignment,
+    cagrad_weights,
     combine,
     gramian,
     min_norm_weights,
     nash_weights,
     nash_weights_from_gradients,
+    pcgrad_weights,
 )
 
 
@@ -58,6 +60,9 @@ def test_half_precision_gradients_are_multiplied_in_float32():
         (r"present must be bool\[2\]", lambda: min_norm_weights(jnp.eye(2), jnp.ones((2, 2), bool))),
         (r"gradients must be \[K, n\].*\(4,\)", lambda: nash_weights_from_gradients(jnp.ones(4))),
         (r"present must be bool\[2\]", lambda: nash_weights_from_gradients(jnp.ones((2, 4)), jnp.ones(3, bool))),
+        (r"gram must be a square matrix", lambda: cagrad_weights(jnp.ones((2, 3)))),
+        (r"present must be bool\[2\]", lambda: cagrad_weights(jnp.eye(2), 0.5, jnp.ones(3, bool))),
+        (r"gram must be a square matrix", lambda: pcgrad_weights(jax.random.key(0), jnp.ones(3))),
         (r"leaves of gradients must all lead", lambda: gramian({"a": jnp.ones((1, 2)), "b": jnp.ones((3, 2))})),
         (r"leaves of gradients must all lead", lambda: gramian({"a": jnp.ones(())})),
         (r"leaves of gradients must all lead", lambda: gramian({})),
@@ -66,3 +71,33 @@ def test_half_precision_gradients_are_multiplied_in_float32():
 def test_wrong_input_is_named(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf])
+def test_what_a_row_of_weight_zero_holds_reaches_neither_the_sum_nor_derivatives(garbage):
+    rows = {"w": jnp.ones((3, 2)).at[1].set(garbage), "b": jnp.arange(3.0).at[1].set(garbage)}
+    weights = jnp.array([2.0, 0.0, 1.0])
+    combined = jax.jit(combine)(rows, weights)
+    np.testing.assert_array_equal(combined["w"], [3, 3])
+    assert combined["b"] == 2
+    slopes = jax.jit(jax.grad(lambda g, w: jnp.sum(combine(g, w)["w"]), (0, 1)))(rows, weights)
+    np.testing.assert_array_equal(slopes[0]["w"], [[2, 2], [0, 0], [1, 1]])
+    np.testing.assert_array_equal(slopes[1], [2, 0, 2])
+
+
+def test_a_finite_row_has_a_derivative_by_its_weight_at_zero():
+    slope = jax.grad(lambda w: jnp.sum(combine(jnp.arange(6.0).reshape(3, 2), w)))(jnp.zeros(3))
+    np.testing.assert_array_equal(slope, [1, 5, 9])
+
+
+def test_leaves_keep_their_dtype():
+    rows = {"half": jnp.ones((300, 1), jnp.bfloat16), "single": jnp.ones((300, 1))}
+    combined = combine(rows, jnp.ones(300))
+    assert combined["half"].dtype == jnp.bfloat16
+    assert combined["half"][0] == 300  # added in float32: bfloat16 stops at 256
+    assert combined["single"].dtype == jnp.float32
+
+
+def test_weights_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"weights must be f\[2\]"):
+        combine(jnp.ones((2, 3)), jnp.ones(3))

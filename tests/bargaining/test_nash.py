@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from badrjax.bargaining import alignment, combine, min_norm_weights, nash_weights, nash_weights_from_gradients
+from badrjax.status import Status, explain
 from tests.bargaining.bank import MASKS, aligned, gram_of, hull_margin, hull_margin_of, instances
 
 solve = jax.jit(nash_weights)
@@ -275,3 +276,11 @@ def test_the_solution_has_the_documented_types():
     assert half.feasible
     np.testing.assert_allclose(half.weights, 0.5, rtol=1e-6)
     np.testing.assert_allclose(shortest(4 * jnp.eye(2, dtype=jnp.bfloat16)), 0.5, rtol=1e-6)
+
+
+def test_the_status_explains_the_solution():
+    lanes = solve_all(np.stack([np.eye(2), [[1, -1], [-1, 1]]]).astype(np.float32))
+    assert lanes.status.dtype == jnp.int32
+    np.testing.assert_array_equal(lanes.status, [Status.SUCCESS, Status.NO_COMMON_DIRECTION])
+    assert explain(lanes).splitlines()[1].startswith("1 of 2: NO_COMMON_DIRECTION")
+    assert explain(solve(jnp.eye(2))).startswith("SUCCESS")

@@ -186,6 +186,7 @@ def test_float32():
         (TypeError, "params must be float32 or float64 and has int32", lambda: argmin(jnp.dot, 1, 1.0)),
         (ValueError, "objective must return one number", lambda: argmin(lambda p, h: p * h, jnp.ones(2), 1.0)),
         (ValueError, "damping must be >= 0", lambda: argmin(jnp.dot, 1.0, 1.0, damping=-1.0)),
+        (TypeError, "solver must be a lineax solver", lambda: argmin(jnp.dot, 1.0, 1.0, solver="cg")),
         (TypeError, "expected a function", lambda: argmin(jnp.dot, 1.0, 1.0, minimise=3)),
     ],
 )

@@ -267,6 +267,8 @@ def test_a_bilevel_loop_finds_the_known_optimum(x64, factory):
             "num_steps must be a positive Python int",
             lambda: unrolled(inner, outer, num_steps=1.5, step_size=1.0),
         ),
+        (ValueError, "step_size must be one number", lambda: single_loop(inner, outer, step_size=jnp.ones(3))),
+        (ValueError, "damping must be one number", lambda: implicit(inner, outer, damping=jnp.ones(3))),
         (ValueError, "step_size must be > 0, got 0", lambda: single_loop(inner, outer, step_size=0.0)),
         (ValueError, "step_size must be > 0, got nan", lambda: unrolled(inner, outer, num_steps=1, step_size=np.nan)),
         (TypeError, "expected a function", lambda: neumann(inner, None, num_terms=1, step_size=1.0)),
@@ -281,3 +283,10 @@ def test_a_bilevel_loop_finds_the_known_optimum(x64, factory):
 def test_wrong_input_is_named(error, message, build):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_a_state_that_is_not_finite_starts_from_zeros():
+    estimator = single_loop(lambda p, h, b: jnp.sum((p - h) ** 2), lambda p, h, b: jnp.sum(p), step_size=0.1)
+    estimate = jax.jit(lambda state: estimator.estimate(None, state, jnp.ones(2), jnp.ones(2), None, None))
+    for broken, whole in zip(estimate(jnp.array([np.nan, 1.0]))[:2], estimate(jnp.zeros(2))[:2], strict=True):
+        np.testing.assert_array_equal(broken, whole)

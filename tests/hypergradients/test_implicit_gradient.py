@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from badrjax.hypergradients import implicit_hypergradient, implicit_hypergradient_with_info
+from badrjax.hypergradients.linear import norm
 from badrjax.status import Status
 
 NUM_ROWS, NUM_FEATURES, NUM_GROUPS = 24, 4, 3
@@ -302,11 +303,11 @@ def test_conjugate_gradients_reach_their_tolerance_on_a_larger_system(x64):
     np.testing.assert_allclose(found, jnp.cos(params) / spectrum, rtol=1e-8)
 
 
-def test_leaves_of_two_precisions_keep_theirs(x64):
+def test_leaves_of_hyper_keep_their_precision(x64):
     def mixed_inner(params, hyper):
         return jnp.sum((params["a"] - hyper["x"]) ** 2) + jnp.sum((params["b"] - hyper["y"]) ** 2)
 
-    params = {"a": jnp.ones(2, jnp.float32), "b": jnp.ones((1, 2), jnp.float64)}
+    params = {"a": jnp.ones(2), "b": jnp.ones((1, 2))}
     hyper = {"x": jnp.ones(2, jnp.float64), "y": jnp.ones((1, 2), jnp.float32)}
 
     def mixed_outer(params, hyper):
@@ -315,6 +316,35 @@ def test_leaves_of_two_precisions_keep_theirs(x64):
     found = jax.jit(partial(implicit_hypergradient, mixed_inner, mixed_outer))(params, hyper)
     assert (found["x"].dtype, found["y"].dtype) == (np.float64, np.float32)
     assert_close(found, {"x": np.ones(2), "y": np.full((1, 2), 2.0)}, 1e-6)
+    with pytest.raises(TypeError, match="params mixes float32 and float64"):
+        implicit_hypergradient(mixed_inner, mixed_outer, params | {"a": jnp.ones(2, jnp.float32)}, hyper)
+
+
+@pytest.mark.parametrize("condition", [100, 1000])
+def test_conjugate_gradients_in_single_precision_reach_their_tolerance(condition):
+    # A geometric spectrum in a random basis: putting in true residuals on the way makes the iterates explode here.
+    random = np.random.default_rng(0)
+    basis = np.linalg.qr(random.normal(size=(100, 100)))[0]
+    hessian = basis @ np.diag(np.geomspace(1, 1 / condition, 100)) @ basis.T
+    slope = random.normal(size=100)
+    matrix, right = jnp.asarray(hessian, jnp.float32), jnp.asarray(slope, jnp.float32)
+
+    @jax.jit
+    def solve(params):
+        return implicit_hypergradient_with_info(
+            lambda w, h: 0.5 * w @ (matrix @ w) - h * (right @ w), lambda w, h: right @ w, params, jnp.float32(1)
+        )
+
+    found, info = solve(jnp.zeros(100))
+    assert info.status == Status.SUCCESS
+    assert info.num_steps < 300
+    np.testing.assert_allclose(found, slope @ np.linalg.solve(hessian, slope), rtol=1e-5)
+
+
+def test_a_norm_near_the_largest_number_is_not_zero():
+    huge = np.full(2, 1.2e38, np.float32)
+    for vectors in (jax.jit(jax.vmap(norm))(huge[None])[0], norm(huge)):
+        np.testing.assert_allclose(vectors, 1.2e38 * 2**0.5, rtol=1e-5)
 
 
 def test_it_can_be_differentiated_in_turn(x64):

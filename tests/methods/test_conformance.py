@@ -10,10 +10,13 @@ import badrjax as bx
 
 from . import cases
 
-# A second variant of a family costs a minute of compilation and rarely says anything new.
-pytestmark = pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in cases.SLOW else []) for case in cases.CASES]
-)
+
+def of_cases(*slow):
+    marks = dict.fromkeys(slow, pytest.mark.slow)
+    return pytest.mark.parametrize("case", [pytest.param(case, marks=marks.get(case, ())) for case in cases.CASES])
+
+
+EACH = of_cases(*cases.VARIANTS)
 
 
 NO_DROPOUT = jnp.float32(0)  # an array, so that the program is the one with dropout
@@ -40,6 +43,7 @@ def train(method, key, num_epochs=2):
     )
 
 
+@EACH
 def test_state_keeps_its_structure_and_types_under_scan(case):
     method, state = start(case)
     batch = cases.rows(1, 12)
@@ -53,6 +57,7 @@ def test_state_keeps_its_structure_and_types_under_scan(case):
     chex.assert_trees_all_equal_shapes_and_dtypes(state, final)
 
 
+@EACH
 def test_another_learning_rate_is_the_same_program(case):
     chex.clear_trace_counter()
 
@@ -69,6 +74,7 @@ def test_another_learning_rate_is_the_same_program(case):
     assert not np.allclose(results[1], results[2])
 
 
+@of_cases(*cases.VARIANTS, *cases.OF_ONE_FAMILY)
 def test_vmap_over_methods_and_seeds_agrees_with_single_runs(case):
     rates = jnp.array([0.01, 0.05])
     keys = jax.random.split(jax.random.key(3), 2)
@@ -87,6 +93,7 @@ def test_vmap_over_methods_and_seeds_agrees_with_single_runs(case):
             )
 
 
+@EACH
 def test_padding_changes_nothing(case):
     method, state = start(case)
     batch = cases.rows(1, 12)
@@ -104,6 +111,7 @@ def test_padding_changes_nothing(case):
         state = plain[0]
 
 
+@EACH
 def test_nan_in_padding_reaches_nothing(case):
     method, state = start(case)
     batch = cases.rows(1, 12)
@@ -113,6 +121,7 @@ def test_nan_in_padding_reaches_nothing(case):
     assert_same_step(plain, cases.take_step(method, jax.random.key(5), state, broken), rtol=1e-6)
 
 
+@EACH
 def test_a_batch_of_padding_only_moves_nothing(case):
     method, state = start(case)
     state, _ = cases.take_step(method, jax.random.key(5), state, cases.rows(1, 12))  # momentum is now nonzero
@@ -122,6 +131,7 @@ def test_a_batch_of_padding_only_moves_nothing(case):
     assert np.isfinite(info.loss)
 
 
+@EACH
 def test_a_row_of_weight_two_is_the_row_twice(case):
     method, state = start(case, dropout=NO_DROPOUT)
     batch = cases.rows(1, 12)
@@ -132,6 +142,7 @@ def test_a_row_of_weight_two_is_the_row_twice(case):
     assert_same_step(repeated, counted, rtol=1e-4, atol=1e-6)
 
 
+@EACH
 def test_the_order_of_rows_does_not_matter(case):
     method, state = start(case, dropout=NO_DROPOUT)
     batch = cases.rows(1, 12)
@@ -144,6 +155,7 @@ def test_the_order_of_rows_does_not_matter(case):
     )
 
 
+@EACH
 def test_runs_are_reproducible_and_depend_on_the_key(case):
     method = cases.make(case)
     first, again, other = (train(method, jax.random.key(seed)).state.params for seed in (0, 0, 1))
@@ -151,6 +163,7 @@ def test_runs_are_reproducible_and_depend_on_the_key(case):
     assert not np.allclose(first["output"]["kernel"], other["output"]["kernel"])
 
 
+@EACH
 def test_state_survives_a_checkpoint(case, tmp_path):
     method, state = start(case)
     state, _ = cases.take_step(method, jax.random.key(1), state, cases.rows(1, 12))
@@ -165,6 +178,7 @@ def test_state_survives_a_checkpoint(case, tmp_path):
     )
 
 
+@EACH
 @pytest.mark.usefixtures("x64")
 def test_double_precision_is_kept(case):
     method, state = start(case)
