@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/python -m experiments nash_demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow

@@ -63,15 +63,15 @@ def check_groups(groups: Any, num_groups: int, name: str = "groups") -> None:
 
 
 def check_weight(weight: Any, name: str = "weight") -> None:
-    """Raise `ValueError` if concrete frequencies (`None` is skipped) hold a negative or NaN entry."""
+    """Raise `ValueError` if concrete frequencies (`None` is skipped) hold a negative, infinite or NaN entry."""
     if weight is None or not is_concrete(weight):
         return
     frequencies = np.asarray(weight)
-    bad = ~(frequencies >= 0)
+    bad = ~((frequencies >= 0) & (frequencies < np.inf))
     if bad.any():
         row = np.flatnonzero(bad)[0]
         entry = frequencies.reshape(-1)[row]
-        raise ValueError(f"{name} must hold frequencies >= 0 (0 is padding), but row {row} has {entry}")
+        raise ValueError(f"{name} must hold frequencies >= 0 and finite (0 is padding), but row {row} has {entry}")
 
 
 def check_classes(**arrays: Any) -> None:

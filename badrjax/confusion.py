@@ -17,7 +17,7 @@ from badrjax.checks import (
     check_weight,
     is_concrete,
 )
-from badrjax.groups import as_float, group_sum
+from badrjax.groups import as_frequencies, group_sum
 
 
 def confusion_by_group(
@@ -59,7 +59,7 @@ def checked_rows(
         check_class_range(array, num_classes, name, weight)
 
     groups = jnp.asarray(groups).astype(jnp.int32)
-    weight = jnp.ones(groups.shape, jnp.result_type(float)) if weight is None else as_float(weight)
+    weight = jnp.ones(groups.shape, jnp.result_type(float)) if weight is None else as_frequencies(weight)
     clean, wrong = [], jnp.zeros((), bool)
     for array in classes.values():
         array = jnp.asarray(array).astype(jnp.int32)

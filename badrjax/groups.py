@@ -120,7 +120,7 @@ def group_count(groups: Int[Array, "n"], num_groups: int, weight: Float[Array, "
     check_groups(groups, num_groups)
     check_weight(weight)
     groups = jnp.asarray(groups)
-    ones = jnp.ones(groups.shape, jnp.result_type(float)) if weight is None else as_float(weight)
+    ones = jnp.ones(groups.shape, jnp.result_type(float)) if weight is None else as_frequencies(weight)
     return group_sum(ones, groups, num_groups)
 
 
@@ -133,7 +133,7 @@ def group_mean(
     r"""Weighted mean of `values` in each group, `\sum_{i in k} w_i v_i / \sum_{i in k} w_i`.
 
     The mean of an empty group is 0 with derivative 0. A row of weight 0 takes no part, whatever its value:
-    NaN in padding reaches neither the mean nor its gradient.
+    NaN in padding reaches neither the mean nor its gradient, and the derivative by such a weight is 0.
 
     Args:
         values: one number a row, `f[n]` (integers and booleans are taken as floats).
@@ -142,10 +142,10 @@ def group_mean(
         weight: frequencies `>= 0`, `f[n]`.
 
     Returns:
-        `f[K]`.
+        `f[K]`; under tracing NaN for a group with a weight that is negative or NaN.
 
     Raises:
-        ValueError: for unequal lengths, or (outside tracing) ids outside the range or negative weights.
+        ValueError: for unequal lengths, or (outside tracing) ids outside the range or weights that are not frequencies.
         TypeError: for ids that are not integers.
     """
     check_vector(values=values)
@@ -153,13 +153,13 @@ def group_mean(
     count = group_count(groups, num_groups, weight)
     values = as_float(values)
     if weight is not None:
-        weight = jnp.asarray(weight, values.dtype)
+        weight = as_frequencies(weight).astype(values.dtype)
         # Masked twice, so that neither the value nor the derivative sees what a row of weight 0 holds.
         values = jnp.where(weight > 0, weight * jnp.where(weight > 0, values, 0.0), 0.0)
     total = group_sum(values, jnp.asarray(groups), num_groups)
     count = count.astype(total.dtype)
-    # An empty group divides 0 by 1; any other by its own weight, however small that is.
-    return total / jnp.where(count > 0, count, 1.0)
+    # An empty group divides 0 by 1; any other by its own weight, however small that is (or NaN).
+    return total / jnp.where(count == 0, 1.0, count)
 
 
 def group_present(
@@ -172,7 +172,8 @@ def group_present(
     Returns:
         `bool[K]`.
     """
-    return group_count(groups, num_groups, weight) > 0
+    # A group whose weight is NaN must not pass for an absent one.
+    return group_count(groups, num_groups, weight) != 0
 
 
 def _is_missing(value: Any) -> bool:
@@ -191,6 +192,20 @@ def _codes(column: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
             f"attribute {position} mixes values that have no order ({error}); turn them into strings first"
         ) from error
     return codes, values
+
+
+def as_frequencies(weight: Any) -> Array:
+    """`weight` as floats: 0, with derivative 0, in padding and NaN where it is no frequency (negative, or NaN)."""
+    weight = as_float(weight)
+    return jnp.where(weight > 0, weight, jnp.where(weight == 0, 0.0, jnp.nan))
+
+
+def unit_of(values: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """The largest size among `values` as a unit to divide by (1 if they are all 0 or one is not finite), a constant."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0.0))
+    # XLA may multiply by the reciprocal, so that must be a normal number too.
+    tiny = jnp.finfo(values.dtype).tiny
+    return jnp.where((largest > 0) & (largest < jnp.inf), jnp.clip(largest, tiny, 0.25 / tiny), 1.0)
 
 
 def as_float(values: Any) -> Array:

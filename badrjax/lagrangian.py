@@ -188,10 +188,15 @@ def _init(
         number = getattr(settings, name)
         if number is not None and number.ndim and number.shape != (num_constraints,):
             raise ValueError(f"{name} has shape {number.shape} for {num_constraints} constraints; give one each")
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a float type, got {dtype}; multipliers are real numbers")
     if multipliers is None:
         multipliers = jnp.zeros(num_constraints, jnp.result_type(float) if dtype is None else dtype)
     _check_constraints("multipliers", multipliers, num_constraints)
-    if is_concrete(multipliers) and not (np.asarray(multipliers) >= 0).all():
+    values = np.asarray(multipliers) if is_concrete(multipliers) else np.zeros(1)
+    if not np.isfinite(values).all():
+        raise ValueError(f"multipliers must be finite, got {values}")
+    if not (values >= 0).all():
         raise ValueError("multipliers of constraints g <= 0 must be >= 0; an equality is two constraints, h and -h")
     multipliers = as_float(multipliers) if dtype is None else jnp.asarray(multipliers, dtype)
     best = jnp.full(num_constraints, jnp.inf, multipliers.dtype)
@@ -220,7 +225,7 @@ def _term(multiplier: Array, penalty: Array, violation: Array) -> Array:
     divides = penalty > jnp.sqrt(jnp.finfo(penalty.dtype).tiny)
     slack = divides & (multiplier + penalty * violation < 0)
     near = jnp.where(slack, 0.0, violation)
-    curved = multiplier * near + 0.5 * penalty * near**2
+    curved = near * (multiplier + 0.5 * penalty * near)
     flat = -0.5 * multiplier * (multiplier / jnp.where(slack, penalty, 1.0))
     return jnp.where(slack, flat, curved)
 
@@ -272,7 +277,7 @@ def _info(
     measured = active & ~jnp.isnan(violations)
     # A multiplier of 0 is complementary to any slack, an infinite one too.
     products = jnp.where(state.multipliers > 0, jnp.abs(state.multipliers.astype(violations.dtype) * violations), 0.0)
-    violated = measured & (violations > jnp.asarray(tolerance, violations.dtype))
+    violated = measured & ~(violations <= jnp.asarray(tolerance, violations.dtype))
     return AugmentedLagrangianInfo(
         violations=jnp.where(active, violations, jnp.nan),
         multipliers=state.multipliers,

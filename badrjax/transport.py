@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
 from badrjax.checks import check_same_length, check_vector, check_weight, is_concrete
-from badrjax.groups import as_float
+from badrjax.groups import as_float, as_frequencies, unit_of
 
 
 def wasserstein1(
@@ -72,12 +72,12 @@ def wasserstein1(
 
 
 def _weights(weight: Any, rows: int, dtype: Any) -> Array:
-    """Weights as given, 0 (with derivative 0) where they are not positive."""
+    """Weights up to a factor, 0 with derivative 0 in padding, NaN where they are no frequencies."""
     if weight is None:
         return jnp.ones(rows, dtype)
-    weight = jnp.asarray(weight, dtype)
-    # NaN counts, to show.
-    return jnp.where(weight <= 0, 0.0, weight)
+    # Only shares matter, and those of the largest neither overflow nor underflow. NaN counts, to show.
+    weight = as_frequencies(weight).astype(dtype)
+    return weight / unit_of(weight)
 
 
 @jax.custom_jvp

@@ -1,6 +1,12 @@
-"""One place where the tests are made strict."""
+"""One place where the tests are made strict, and quick to compile."""
 
 import gc
+import os
+
+# Most of the suite's time is compilation, and what is tested is what programs compute, not how fast. So LLVM leaves
+# out its optimisations, which takes a third off. BADRJAX_TEST_OPTIMISED=1 tests the programs that users run.
+if not os.environ.get("BADRJAX_TEST_OPTIMISED"):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
 import pytest

@@ -326,3 +326,28 @@ def test_unusable_columns_are_named():
         encode_groups([1, 2, 3], [1, 2])
     with pytest.raises(TypeError, match="attribute 0 mixes values that have no order"):
         encode_groups(np.array(["a", 1], object))
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan])
+@BOTH_PATHS
+def test_a_traced_weight_that_is_no_frequency_shows_in_its_group(num_groups, wrong):
+    groups = np.zeros(4, int) if num_groups == 1 else np.array([0, 0, 1, 1])
+    weight = np.array([wrong, 1.0, 1.0, 2.0], np.float32)
+    means = jax.jit(lambda weight: group_mean(np.ones(4, np.float32), groups, num_groups, weight))(weight)
+    assert np.isnan(means[0])
+    assert jax.jit(lambda weight: group_present(groups, num_groups, weight))(weight)[0]
+    if num_groups > 1:
+        assert means[1] == 1
+
+
+@BOTH_PATHS
+def test_the_derivative_by_the_weight_of_padding_is_zero(num_groups):
+    groups, weight = np.zeros(3, int), np.array([1.0, 0.0, 2.0], np.float32)
+    values = np.array([1.0, np.nan, 4.0], np.float32)
+    slopes = jax.jit(jax.grad(lambda weight: group_mean(values, groups, num_groups, weight)[0]))(weight)
+    np.testing.assert_allclose(slopes, [(1 - 3) / 3, 0.0, (4 - 3) / 3], rtol=1e-6)
+
+
+def test_infinite_weights_are_refused():
+    with pytest.raises(ValueError, match="and finite"):
+        group_mean(np.ones(2), np.zeros(2, int), 1, np.array([1.0, np.inf]))

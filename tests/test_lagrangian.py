@@ -601,3 +601,23 @@ def test_bad_shapes_are_refused():
         QUADRATIC.init(2, multipliers=jnp.array([1.0, -1.0]))
     with pytest.raises(ValueError, match=r"penalty has shape \(2,\) for 3 constraints"):
         lagrangian_of(np.ones(2)).init(3)
+
+
+def test_a_product_that_fits_does_not_overflow_on_the_way():
+    lagrangian = augmented_lagrangian(penalty=1e-30, multiplier_step=1e-30)
+    state = lagrangian.init(1, multipliers=np.ones(1, np.float32))
+    np.testing.assert_allclose(lagrangian.value(state, np.float32([-1e30])), -5e29, rtol=1e-5)
+
+
+def test_a_tolerance_that_is_nan_is_met_by_nobody():
+    lagrangian = augmented_lagrangian(penalty=1.0, multiplier_step=1.0)
+    assert not lagrangian.info(lagrangian.init(2), np.float32([0.1, -0.1]), tolerance=np.nan).feasible
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [(TypeError, "dtype must be a float", {"dtype": int}), (ValueError, "finite", {"multipliers": [np.inf, 1.0]})],
+)
+def test_states_that_cannot_be_are_refused(error, message, options):
+    with pytest.raises(error, match=message):
+        augmented_lagrangian(penalty=1.0, multiplier_step=1.0).init(2, **options)

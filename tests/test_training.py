@@ -215,6 +215,7 @@ def test_the_users_parameters_are_not_donated():
     chex.assert_trees_all_equal(params, copy)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_differentiated_by_the_learning_rate():
     params = cases.network().init(jax.random.key(0))
     data = cases.rows(1, 20)

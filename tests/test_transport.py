@@ -310,3 +310,15 @@ def test_dtype_follows_the_values(x64):
     assert dtype(jnp.float32, jnp.float64) == jnp.float64
     assert dtype(jnp.bfloat16, jnp.float32, jnp.float64) == jnp.float32
     assert dtype(jnp.int32, jnp.float32) == jnp.float64
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e38])
+def test_only_shares_of_extreme_weights_matter(scale):
+    weight = (np.array([1.0, 2.0, 0.0]) * scale).astype(np.float32)
+    u, v = np.float32([0.0, 1.0, 9.0]), np.float32([0.0, 3.0])
+    np.testing.assert_allclose(wasserstein1(u, v, weight), wasserstein1(u, v, np.float32([1, 2, 0])), rtol=1e-5)
+
+
+def test_a_traced_negative_weight_is_nan():
+    u = np.float32([0.0, 1.0])
+    assert np.isnan(jax.jit(lambda weight: wasserstein1(u, u + 1, weight))(np.float32([2.0, -1.0])))

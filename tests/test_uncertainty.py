@@ -115,6 +115,7 @@ def test_strata_keep_their_totals():
         assert (np.abs(times[:, strata == stratum].sum(axis=1) - total) < 1 + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_clusters_are_drawn_as_wholes():
     clusters = np.array([0, 0, 1, 2, 2, 2, 4, 5])
     weight = np.array([1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 3.0, 0.0], np.float32)
@@ -137,6 +138,7 @@ def test_clusters_are_drawn_as_wholes():
     np.testing.assert_array_equal(times[:, 2] + times[:, 3], 2)
 
 
+@pytest.mark.slow
 def test_repeated_rows_as_clusters_are_wider_than_as_rows():
     values = np.repeat(np.arange(10, dtype=np.float32), 4)
     ones = np.ones(N, np.float32)
@@ -145,6 +147,7 @@ def test_repeated_rows_as_clusters_are_wider_than_as_rows():
     np.testing.assert_allclose(clusters.standard_error / rows, 2.0, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_covers_it():
     # 200 tables, of which a 90 % interval should cover 0 in about 176: the percentile interval is a little narrow.
     values = np.random.default_rng(0).normal(size=(200, N)).astype(np.float32)
@@ -206,6 +209,7 @@ def test_resamples_that_are_not_finite_are_counted_and_left_out():
         assert np.isnan(entry[2])
 
 
+@pytest.mark.slow
 def test_bits_depend_on_the_key_alone():
     values = np.random.default_rng(0).normal(size=ROWS).astype(np.float32)
     weight = np.ones(ROWS, np.float32)
@@ -234,6 +238,7 @@ def test_padding_changes_no_draw():
     assert_same(padded, ours, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_double_precision_is_kept(x64):
     ours = interval_of_mean(KEY, np.arange(4.0), np.ones(4), num_samples=20)
     assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(ours._replace(num_finite=None)))
@@ -348,6 +353,7 @@ def test_what_cannot_differ_has_no_floor():
     assert num_finite(labels - 1, groups) == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_many_small_groups_are_far_apart_at_parity():
     # 18 groups and 617 rows: nothing near 0 can be measured.
     count = np.array([120, 90, 70, 60, 50, 45, 40, 35, 30, 20, 15, 12, 10, 8, 5, 3, 3, 1], float)
@@ -387,6 +393,7 @@ def test_permutations_of_a_small_table_are_those_of_enumeration():
     np.testing.assert_allclose(kept.quantile["parity"], np.quantile(kept.samples["parity"], 0.95), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_permutation_and_binomial_floors_are_alike():
     labels, predictions, groups = table_of(3)
     weight = np.ones(N, np.float32)
@@ -471,3 +478,30 @@ SUM = jnp.sum
 def test_wrong_input_is_named(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_strata_of_any_size_are_told_apart():
+    strata = np.array([0, 0, 2**32, 2**32])
+    drawn = bootstrap(KEY, lambda weight: weight, 4, strata=strata, num_samples=50).samples
+    np.testing.assert_array_equal(drawn[:, :2].sum(axis=1), np.full(50, 2.0))
+
+
+def test_cluster_ids_of_a_narrow_type():
+    clusters = np.array([0, 1, 0, 1, 2, 2])
+    wide = bootstrap(KEY, lambda weight: weight, 6, clusters=clusters, num_clusters=200, num_samples=5)
+    narrow = bootstrap(
+        KEY, lambda weight: weight, 6, clusters=clusters.astype(np.int8), num_clusters=200, num_samples=5
+    )
+    np.testing.assert_array_equal(wide.samples, narrow.samples)
+
+
+def test_what_would_raise_gives_no_bounds_under_tracing():
+    drawn = jax.jit(lambda weight: bootstrap(KEY, SUM, weight, num_samples=5))(np.float32([3, -1, 1, 1]))
+    assert drawn.num_finite == 0
+    ends = jax.jit(lambda confidence: bootstrap(KEY, SUM, 4, num_samples=5, confidence=confidence))(1.5)
+    assert np.isnan([ends.low, ends.high, ends.upper_bound]).all()
+
+
+def test_infinite_counts_are_refused():
+    with pytest.raises(ValueError, match="num_positive must hold frequencies >= 0 and finite"):
+        noise_floor_from_counts(KEY, np.array([np.inf, 3.0]), np.array([10.0, 5.0]), 0.5, 0.5, num_samples=10)

@@ -53,10 +53,12 @@ def generalized_mean_weights(
     anchor = jax.lax.stop_gradient(jnp.where(p > 0, largest, smallest))
     anchor = jnp.where(jnp.any(usable), anchor, 1.0)
     share = uniform(present, losses.dtype)
-    finite = jnp.where(jnp.isfinite(p), p, 1.0)
+    # So large that losses one rounding apart are worlds apart: the worst or the best alone.
+    infinite = jnp.abs(p) > 1 / jnp.finfo(losses.dtype).eps ** 2
+    finite = jnp.where(infinite | jnp.isnan(p), 1.0, p)
     logs = jnp.where(usable, _log_ratio(safe, anchor), 0.0)
     weights = share * jnp.exp(jnp.where(usable, (finite - 1) * (logs - _log_mean(logs, finite, share)), 0.0))
-    weights = jnp.where(jnp.isinf(p), uniform(usable & (losses == anchor), losses.dtype), weights)
+    weights = jnp.where(infinite, uniform(usable & (losses == anchor), losses.dtype), weights)
     sound = jnp.all(usable | ~present) & ~jnp.isnan(p)
     return jnp.where(sound, weights, jnp.where(present, jnp.nan, 0.0))
 
@@ -65,7 +67,8 @@ def _check_positive(losses: Array, present: Array) -> None:
     if not is_concrete(losses, present):
         return
     values, taking_part = np.asarray(losses), np.asarray(present)
-    bad = taking_part & ~((values > 0) & (values < np.inf))
+    # Subnormal numbers are 0 to XLA.
+    bad = taking_part & ~((values >= jnp.finfo(values.dtype).tiny) & (values < np.inf))
     if bad.any():
         player = np.flatnonzero(bad)[0]
         raise ValueError(

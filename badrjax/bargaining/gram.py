@@ -107,7 +107,8 @@ def correlation_of(gram: Array, present: Array) -> tuple[Array, Array]:
     safe = jnp.where(taking_part, norm, 1.0)
     both = taking_part[:, None] & taking_part[None, :]
     # One division after the other: the product of two tiny norms may underflow.
-    scaled = gram / safe[:, None] / safe[None, :]
+    # What an absent player holds must not reach the derivatives of the others.
+    scaled = jnp.where(both, gram, 0.0) / safe[:, None] / safe[None, :]
     identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
     return jnp.where(both, jnp.where(identity > 0, 1.0, scaled), identity), norm
 
@@ -133,8 +134,8 @@ def solve_spd(matrix: Array, right: Array) -> Array:
 
 def _check_leading(gradients: Any) -> int:
     leading = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(gradients)}
-    if len(leading) != 1 or () in leading:
-        raise ValueError(f"the leaves of gradients must all lead with an axis of length K, got {sorted(leading)}")
+    if len(leading) != 1 or () in leading or (0,) in leading:
+        raise ValueError(f"the leaves of gradients must all lead with an axis of length K >= 1, got {sorted(leading)}")
     return leading.pop()[0]
 
 

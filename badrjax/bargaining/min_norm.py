@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from badrjax.bargaining.gram import HIGHEST, checked, correlation_of, solve_spd, uniform
+from badrjax.bargaining.gram import HIGHEST, checked, correlation_of, finite_where, solve_spd, uniform
 
 
 def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None = None) -> Float[Array, "K"]:
@@ -16,7 +16,7 @@ def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None
 
     A minimum of 0 certifies that the gradients have no common descent direction. Solved by a primal-dual interior
     point method with a fixed number of steps on the correlation matrix, `min y'Cy` with `sum_i y_i / D_i = 1`.
-    Derivatives are those of the steps taken.
+    Derivatives are those of the steps taken, and NaN where the shortest vector has more than one combination.
 
     Args:
         gram: symmetric positive semidefinite `f[K, K]`.
@@ -24,20 +24,23 @@ def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None
 
     Returns:
         `f[K]`, `>= 0` with sum 1 (all 0 when nobody is present). Where a present gradient is zero, the weight is
-        shared by such gradients: they are the shortest vector.
+        shared by such gradients: they are the shortest vector. NaN where a present player's inner products are not
+        finite.
 
     Raises:
         ValueError: for a matrix that is not square, or `present` of another length.
     """
     gram, present = checked(gram, present)
     correlation, norm = correlation_of(gram, present)
-    zero = present & (norm == 0)
+    zero = present & (jnp.diagonal(gram) == 0)
     cost = jnp.min(jnp.where(present & (norm > 0), norm, jnp.inf)) / jnp.where(norm > 0, norm, 1.0)
     cost = jnp.where(present & (norm > 0), cost, 1.0)
     solution = jnp.where(present, _simplex_quadratic(correlation, cost, present), 0.0) * cost
     total = jnp.sum(solution)
     solution = solution / jnp.where(total > 0, total, 1.0)
-    return jnp.where(jnp.any(zero), uniform(zero, gram.dtype), solution)
+    solution = jnp.where(jnp.any(zero), uniform(zero, gram.dtype), solution)
+    sound = finite_where(present, gram) & jnp.all(jnp.where(present, jnp.diagonal(gram) >= 0, True))
+    return jnp.where(sound, solution, jnp.where(present, jnp.nan, 0.0))
 
 
 def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:

@@ -38,16 +38,17 @@ def as_optax(
 ) -> optax.GradientTransformationExtraArgs:
     """`rule` as the first transformation of an optax chain: updates whose leaves lead with K come out without K.
 
-    The convention is that of `optax.experimental.aggregating`: `init` takes the parameters, `update` one gradient a
-    player, so `optax.chain(as_optax(nash_weights, num_players=K), optax.sgd(0.1))` follows the bargain. The last
-    solution is kept in the state, where `optax.tree.get(state, "weights")` (and `"feasible"`) finds it.
+    Put `optax.MultiSteps` and other accumulators after it, for they expect leaves without K. The convention is that
+    of `optax.experimental.aggregating`: `init` takes the parameters, `update` one gradient a player, so
+    `optax.chain(as_optax(nash_weights, num_players=K), optax.sgd(0.1))` follows the bargain. The last solution is
+    kept in the state, where `optax.tree.get(state, "weights")` (and `"feasible"`) finds it.
 
     `update(updates, state, params=None, *, present=None, **extra_args)` hands `present` `bool[K]` to the rule and
     leaves other arguments to the rest of the chain.
 
     Args:
-        rule: `rule(gram)`, or `rule(subkey, gram)` where a `key` is given, returning weights `f[K]` or a NamedTuple
-            with a field `weights`. It is called with `present=` only where `update` is.
+        rule: `rule(gram)`, or `rule(subkey, gram)` where a `key` is given (as `pcgrad_weights` needs), returning
+            weights `f[K]` or a NamedTuple with a field `weights`. It is called with `present=` only where `update` is.
         num_players: K, which parameters do not tell. With it the state has its structure from the start, as a `scan`
             or `cond` over updates needs (gradients must then have the parameters' dtypes); without it `solution` is
             `None` until the first update.
@@ -65,12 +66,16 @@ def as_optax(
         isinstance(num_players, bool) or not isinstance(num_players, int | np.integer) or num_players < 1
     ):
         raise ValueError(f"num_players must be a positive Python int or None, got {num_players!r}")
+    if key is not None and not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+        raise TypeError(f"key must be a typed key, jax.random.key(seed), got {key!r}")
 
     def init(params: Any) -> AggregationState:
+        # A copy, so that a state may be donated without taking the user's key with it.
+        own_key = None if key is None else jnp.copy(key)
         if num_players is None:
-            return AggregationState(None, key)
+            return AggregationState(None, own_key)
         shape = jax.eval_shape(lambda tree: _start(rule, tree, num_players, key), params)
-        return AggregationState(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape), key)
+        return AggregationState(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape), own_key)
 
     def update(
         updates: Any, state: AggregationState, params: Any = None, *, present: Bool[Array, "K"] | None = None, **_: Any
@@ -96,6 +101,6 @@ def _solve(rule: Callable[..., Any], key: Key[Array, ""] | None, gram: Array, pr
     solution = rule(gram, **options) if key is None else rule(key, gram, **options)
     if hasattr(solution, "weights"):
         return solution
-    if jnp.shape(solution) != gram.shape[:1]:
+    if isinstance(solution, tuple | list) or jnp.shape(solution) != gram.shape[:1]:
         raise TypeError(f"rule must return weights f[{gram.shape[0]}] or a NamedTuple with weights, got {solution}")
     return Weights(jnp.asarray(solution))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import lineax
 from jaxtyping import Array, Float, Int
 
+from badrjax.groups import unit_of
 from badrjax.status import Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -81,10 +82,7 @@ def solve_or_nan(product: Product, right: Float[Array, "d"], solver: Any = None)
 
 def norm(vector: Float[Array, "d"]) -> Float[Array, ""]:
     """Euclidean norm whose squares neither overflow nor underflow."""
-    largest = jnp.max(jnp.abs(vector), initial=0.0)
-    # The reciprocal of the scale, which XLA may multiply by, must be a normal number too.
-    tiny = jnp.finfo(vector.dtype).tiny
-    scale = jnp.where((largest > 0) & (largest < jnp.inf), jnp.clip(largest, tiny, 0.25 / tiny), 1.0)
+    scale = unit_of(vector)
     return scale * jnp.sqrt(jnp.sum((vector / scale) ** 2))
 
 

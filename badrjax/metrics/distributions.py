@@ -102,7 +102,8 @@ def _over_sorted_rows(
         up_to = below[None, :] + jnp.cumsum(mass, axis=0)
         return (up_to[-1], accumulate(value, up_to / whole[None, :], to_next, count > 0)), None
 
-    (_, value), _ = jax.lax.scan(step, (jnp.zeros_like(count), start), blocks)
+    # Without a checkpoint reverse mode would keep every block's differences, n K^2 numbers.
+    (_, value), _ = jax.lax.scan(jax.checkpoint(step), (jnp.zeros_like(count), start), blocks)
     return value
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from badrjax.checks import check_groups, check_same_length, check_vector, check_weight
+from badrjax.groups import as_frequencies
 
 
 def numeric_rows(
@@ -33,7 +34,7 @@ def numeric_rows(
     dtype = jnp.result_type(*columns)
     dtype = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
     groups = jnp.asarray(groups).astype(jnp.int32)
-    weight = jnp.ones(groups.shape, dtype) if weight is None else jnp.asarray(weight, dtype)
+    weight = jnp.ones(groups.shape, dtype) if weight is None else as_frequencies(weight).astype(dtype)
     return [jnp.where(weight > 0, column.astype(dtype), 0.0) for column in columns], groups, weight
 
 

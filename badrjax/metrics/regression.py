@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from badrjax.confusion import one_group
-from badrjax.groups import group_mean, group_sum
+from badrjax.groups import group_mean, group_sum, unit_of
 from badrjax.metrics.numbers import numeric_rows
 from badrjax.metrics.summaries import largest_difference
 
@@ -61,9 +61,12 @@ def r2(
     highest = jnp.max(jnp.where(counted, targets, -jnp.inf), initial=-jnp.inf)
     lowest = jnp.min(jnp.where(counted, targets, jnp.inf), initial=jnp.inf)
     varies = ~(highest <= lowest) & jnp.any(counted)
-    centre = group_mean(targets, groups, 1, weight)
-    total = group_mean((targets - centre) ** 2, groups, 1, weight)[0]
-    left = group_mean((targets - predictions) ** 2, groups, 1, weight)[0]
+    # In units of the targets' spread, whose square may neither overflow nor underflow. The ratio does not depend on it.
+    away = jnp.where(counted, targets - lowest, 0.0)
+    spread = unit_of(away)
+    centred = away / spread
+    total = group_mean((centred - group_mean(centred, groups, 1, weight)) ** 2, groups, 1, weight)[0]
+    left = group_mean(((targets - predictions) / spread) ** 2, groups, 1, weight)[0]
     return jnp.where(varies, 1.0 - left / jnp.where(varies, total, 1.0), jnp.nan)
 
 
@@ -93,9 +96,12 @@ def group_rmse(
     (targets, predictions), groups, weight = numeric_rows(
         {"targets": targets, "predictions": predictions}, groups, num_groups, weight
     )
-    squared = _mean_where_present((targets - predictions) ** 2, groups, num_groups, weight)
+    errors = targets - predictions
+    # In units of the largest, whose square may neither overflow nor underflow.
+    unit = unit_of(errors)
+    squared = _mean_where_present((errors / unit) ** 2, groups, num_groups, weight)
     # The root has no finite derivative at 0, so it is not taken there.
-    return jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
+    return unit * jnp.where(squared == 0, 0.0, jnp.sqrt(jnp.where(squared == 0, 1.0, squared)))
 
 
 def group_mean_absolute_error(

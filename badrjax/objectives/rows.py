@@ -18,7 +18,7 @@ from badrjax.checks import (
     is_concrete,
     unknown_name,
 )
-from badrjax.groups import as_float
+from badrjax.groups import as_float, as_frequencies
 
 VARIANTS = ("badr",)
 
@@ -56,7 +56,9 @@ def checked_rows(scores: Any, labels: Any, groups: Any, num_groups: int, weight:
     check_weight(weight)
     scores = as_float(scores)
     groups = jnp.asarray(groups)
-    weight = jnp.ones(scores.shape, scores.dtype) if weight is None else jnp.asarray(weight, scores.dtype)
+    # The bound would wrap round in a narrow type that does not hold it.
+    groups = groups if groups.dtype.itemsize >= 4 else groups.astype(jnp.int32)
+    weight = jnp.ones(scores.shape, scores.dtype) if weight is None else as_frequencies(weight).astype(scores.dtype)
     outside = (groups < 0) | (groups >= num_groups)
     wrong = ~(weight >= 0) | (outside & (weight > 0))
     weight = jnp.where(wrong, 0.0, weight)

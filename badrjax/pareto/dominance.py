@@ -69,7 +69,7 @@ def front(points: Float[Array, "n m"], valid: Bool[Array, "n"] | None = None) ->
 def front_points(points: Float[Array, "n m"], valid: Bool[Array, "n"] | None = None) -> Front:
     """The Pareto front as its rows in order, ready for a table or a plot.
 
-    Host code, for the number of rows depends on the values.
+    Host code, for the number of rows depends on the values; they are compared in their own precision.
 
     Args:
         points: `f[n, m]`, to be minimised.
@@ -84,8 +84,10 @@ def front_points(points: Float[Array, "n m"], valid: Bool[Array, "n"] | None = N
     """
     if not is_concrete(points, valid):
         raise TypeError("front_points needs values, and these are being traced; use front, which gives a mask")
-    indices = np.flatnonzero(np.asarray(front(points, valid)))
     rows = np.asarray(points)
+    with jax.enable_x64(True):  # of these lines alone: NumPy's doubles would be rounded
+        mask = front(jnp.asarray(rows), None if valid is None else jnp.asarray(valid))
+        indices = np.flatnonzero(np.asarray(mask))
     indices = indices[np.lexsort(rows[indices].T[::-1])]
     return Front(indices, rows[indices])
 

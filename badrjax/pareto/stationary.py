@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from badrjax.bargaining import combine, gramian, min_norm_weights
 from badrjax.checks import is_concrete
-from badrjax.groups import as_float
+from badrjax.groups import as_float, unit_of
 
 # Relative lengths that rounding leaves of a combination that vanishes, in units of the root of eps where they come
 # from squares, and of eps where they do not: above the largest seen for random gradients of similar norms. Where
@@ -87,7 +87,7 @@ def pareto_stationarity_from_gradients(
     """`pareto_stationarity` from the gradients, which resolves shorter combinations than their Gram matrix.
 
     Args:
-        gradients: a pytree (or array) whose leaves lead with K, in any scale: squares cannot underflow.
+        gradients: a pytree (or array) whose leaves lead with K, in any common scale: squares cannot underflow.
         present: `bool[K]`; the gradient of an absent loss takes no part, whatever it holds. `None` means all.
         weights: `f[K]`, `>= 0` and not all 0 over the present.
 
@@ -98,8 +98,8 @@ def pareto_stationarity_from_gradients(
         ValueError: for leaves that do not lead with one K; else as `pareto_stationarity`.
     """
     leading = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(gradients)}
-    if len(leading) != 1 or () in leading:
-        raise ValueError(f"the leaves of gradients must all lead with an axis of length K, got {sorted(leading)}")
+    if len(leading) != 1 or () in leading or (0,) in leading:
+        raise ValueError(f"the leaves of gradients must all lead with an axis of length K >= 1, got {sorted(leading)}")
     present, weights = _checked(present, weights, next(iter(leading))[0])
     gradients = jax.tree.map(lambda leaf: _masked(as_float(leaf), present), gradients)
     leaves = jax.tree.leaves(gradients)
@@ -127,6 +127,7 @@ def _certificate(
         weighted = jnp.full_like(norm, jnp.nan)
     else:
         # Negative or empty traced weights are no convex combination: NaN.
+        weights = weights / unit_of(weights)
         total = jnp.sum(weights)
         usable = (total > 0) & jnp.all(weights >= 0)
         mixture = weights.astype(norm.dtype) / jnp.where(usable, total, jnp.nan).astype(norm.dtype)
@@ -143,8 +144,8 @@ def _checked(present: Any, weights: Any, num_losses: int) -> tuple[Array, Array 
     if np.shape(weights) != (num_losses,):
         raise ValueError(f"weights must be f[{num_losses}] for {num_losses} losses, got shape {np.shape(weights)}")
     weights = jnp.where(present, as_float(weights), 0.0)
-    if is_concrete(weights) and not (np.asarray(weights) >= 0).all():
-        raise ValueError(f"weights must be >= 0, got {np.asarray(weights)}; signs belong into the gradients")
+    if is_concrete(weights) and not ((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf)).all():
+        raise ValueError(f"weights must be >= 0 and finite, got {np.asarray(weights)}; signs belong into the gradients")
     if is_concrete(weights) and is_concrete(present) and np.asarray(present).any() and not np.asarray(weights).any():
         raise ValueError("weights are 0 for every loss that is present, which is no convex combination")
     return present, weights

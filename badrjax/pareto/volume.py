@@ -95,6 +95,8 @@ def _volume(points: Float[Array, "n 3"], corner: Float[Array, "3"]) -> Float[Arr
         return _area(jnp.stack([flat[:, 0], second], axis=1), corner[:2])
 
     areas = jax.lax.map(area_up_to, jnp.arange(points.shape[0]))
-    heights = jnp.diff(levels)
+    # Between two infinite levels there is nothing, and infinity less infinity would be NaN.
+    level = (levels[1:] == levels[:-1]) & jnp.isinf(levels[1:])
+    heights = jnp.where(level, 0.0, jnp.where(level, 0.0, levels[1:]) - jnp.where(level, 0.0, levels[:-1]))
     # No height of an unbounded area is nothing; elsewhere a tie keeps its derivative.
     return jnp.sum(heights * jnp.where((heights == 0) & jnp.isinf(areas), 0.0, areas))

@@ -133,7 +133,7 @@ def _gaps_at_parity(
     key: Array, count: Float[Array, "R K"], rate: Float[Array, "R"], num_samples: int
 ) -> Float[Array, "S R"]:
     """Largest difference between binomial rates of equal chance, for R rates, over the groups that have a count."""
-    count = jnp.where(count > 0, count, 0.0)
+    count = jnp.where((count > 0) & (count < jnp.inf), count, 0.0)
     # The gap is the same for the rows that are not drawn, and jax.random.binomial is inexact near chance 1.
     rare = jnp.where(jnp.isnan(rate), 0.0, jnp.minimum(rate, 1.0 - rate))
     count = jnp.broadcast_to(count, (num_samples, *count.shape))

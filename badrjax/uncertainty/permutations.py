@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from badrjax.checks import check_groups, check_same_length, check_vector, check_weight
-from badrjax.uncertainty.sampling import Floor, check_ids, check_metric, check_sampling, floor_of, sampled
+from badrjax.uncertainty.sampling import Floor, check_ids, check_metric, check_sampling, encoded, floor_of, sampled
 
 
 def permutation_floor(
@@ -62,7 +62,7 @@ def permutation_floor(
     check_groups(groups, jnp.iinfo(jnp.int32).max)
     check_weight(weight)
     groups = jnp.asarray(groups)
-    stratum = jnp.zeros(groups.shape, jnp.int32) if strata is None else jnp.asarray(strata).astype(jnp.int32)
+    stratum = jnp.zeros(groups.shape, jnp.int32) if strata is None else encoded(strata)
     padding = jnp.zeros(groups.shape, bool) if weight is None else ~(jnp.asarray(weight) > 0)
     place = jnp.lexsort((stratum, padding))
     waiting = groups[place]

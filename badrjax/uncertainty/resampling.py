@@ -12,7 +12,15 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from badrjax.checks import check_groups, check_same_length, check_vector, check_weight, is_concrete
 from badrjax.groups import as_float, group_present
-from badrjax.uncertainty.sampling import check_ids, check_metric, check_sampling, finite_only, quantiles, sampled
+from badrjax.uncertainty.sampling import (
+    check_ids,
+    check_metric,
+    check_sampling,
+    encoded,
+    finite_only,
+    quantiles,
+    sampled,
+)
 
 
 class Bootstrap(NamedTuple):
@@ -76,7 +84,7 @@ def bootstrap(
         num_samples: static number of resamples `S`.
         confidence: coverage of the intervals, in `(0, 1)`.
         strata: any integers, `int[n]`, such as `2 * groups + labels`: each stratum keeps its total weight
-            (rounded up or down where it is not whole).
+            (where some totals are not whole, each is rounded up or down).
         clusters: ids in `[0, num_clusters)`, `int[n]`: all rows of a cluster are drawn together, as many clusters
             as have weight, each equally likely and its rows with the weight given. For repeated rows, or several
             rows of a person. A cluster must lie in one stratum.
@@ -87,7 +95,8 @@ def bootstrap(
 
     Returns:
         `Bootstrap`, each entry a pytree like the metric's; NaN where no resample is finite (for the standard error:
-        fewer than two), all NaN if no row has weight, or if a traced `weight` totals more than `max_draws`.
+        fewer than two). Under tracing no sample is finite if no row has weight, a weight is negative, or they total
+        more than `max_draws`; a confidence outside the range gives no bounds.
 
     Raises:
         TypeError: for a key that is not typed, a metric that cannot be called, or strata or clusters that are
@@ -99,20 +108,22 @@ def bootstrap(
     check_sampling(key, num_samples, confidence, batch_size)
     check_metric(metric, "weight")
     weight = _frequencies(weight)
-    _check_rows(weight, strata, clusters, num_clusters)
+    _check_rows(weight, strata, clusters, num_clusters, max_draws)
+    strata = None if strata is None else encoded(strata)
     units, unit_strata = _units(weight, strata, clusters, num_clusters)
     if clusters is None:
         num_draws = _num_draws(units, max_draws)
         spread = lambda times: times  # noqa: E731
     else:
         num_draws = units.shape[0]
-        spread = lambda times: weight * times[jnp.asarray(clusters)]  # noqa: E731
+        spread = lambda times: weight * times[jnp.asarray(clusters).astype(jnp.int32)]  # noqa: E731
     draw = _resampler(units, unit_strata, num_draws)
     estimate = jax.tree.map(as_float, metric(weight))
     samples = sampled(
         key, lambda one: metric(spread(draw(one))), num_samples, max(weight.shape[0], num_draws), batch_size
     )
-    fits = (jnp.round(jnp.sum(units)) >= 1) & (jnp.round(jnp.sum(units)) <= num_draws)
+    total = jnp.round(jnp.sum(units))
+    fits = (total >= 1) & (total <= num_draws) & jnp.all(weight >= 0)
     return _summary(estimate, jax.tree.map(lambda leaf: jnp.where(fits, leaf, jnp.nan), samples), confidence)
 
 
@@ -192,16 +203,15 @@ def _units(
 ) -> tuple[Float[Array, "m"], Shaped[Array, "m"] | None]:
     """Frequencies and strata of what is drawn: the rows, or clusters that have weight once each."""
     if clusters is None:
-        return weight, None if strata is None else jnp.asarray(strata)
+        return weight, strata
     assert num_clusters is not None  # _check_rows refused it
     clusters = jnp.asarray(clusters)
     units = group_present(clusters, num_clusters, weight).astype(weight.dtype)
     if strata is None:
         return units, None
     # Padding decides no cluster's stratum.
-    strata = jnp.asarray(strata).astype(jnp.int32)
-    strata = jnp.where(weight > 0, strata, jnp.iinfo(jnp.int32).min)
-    return units, jax.ops.segment_max(strata, clusters, num_clusters)
+    strata = jnp.where(weight > 0, strata, jnp.iinfo(strata.dtype).min)
+    return units, jax.ops.segment_max(strata, clusters.astype(jnp.int32), num_clusters)
 
 
 def _frequencies(weight: Any) -> Float[Array, "n"]:
@@ -216,10 +226,6 @@ def _frequencies(weight: Any) -> Float[Array, "n"]:
 
 def _num_draws(units: Float[Array, "m"], max_draws: int | None) -> int:
     """Static number of draws that is at least the rounded total."""
-    if max_draws is not None and (
-        isinstance(max_draws, bool) or not isinstance(max_draws, int | np.integer) or max_draws < 1
-    ):
-        raise ValueError(f"max_draws must be a positive Python int (it fixes a shape), got {max_draws!r}")
     if not is_concrete(units):
         return units.shape[0] if max_draws is None else int(max_draws)
     total = int(np.round(np.sum(np.asarray(units), dtype=np.float64)))
@@ -235,10 +241,16 @@ def _num_draws(units: Float[Array, "m"], max_draws: int | None) -> int:
     return total
 
 
-def _check_rows(weight: Any, strata: Any, clusters: Any, num_clusters: int | None) -> None:
+def _check_rows(weight: Any, strata: Any, clusters: Any, num_clusters: int | None, max_draws: int | None) -> None:
+    if max_draws is not None and (
+        isinstance(max_draws, bool) or not isinstance(max_draws, int | np.integer) or max_draws < 1
+    ):
+        raise ValueError(f"max_draws must be a positive Python int (it fixes a shape), got {max_draws!r}")
     check_ids(strata, "strata")
     check_vector(strata=strata, clusters=clusters)
     check_same_length(weight=weight, strata=strata, clusters=clusters)
+    if is_concrete(weight) and not np.asarray(weight).any():
+        raise ValueError("weight is 0 in every row, so there is nothing to resample")
     if (clusters is None) != (num_clusters is None):
         raise ValueError("clusters and num_clusters go together: give both or neither")
     if clusters is None or num_clusters is None:

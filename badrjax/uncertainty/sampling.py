@@ -62,10 +62,16 @@ def finite_only(samples: Any) -> tuple[Any, Any]:
 
 
 def quantiles(samples: Any, probabilities: list[Any]) -> list[Any]:
-    """Quantiles over the leading axis without the NaN entries, from one sort; NaN where none is left."""
+    """Quantiles over the leading axis without the NaN entries, from one sort; NaN where none is left.
+
+    NaN for a (traced) probability outside `[0, 1]`.
+    """
 
     def of(leaf: Array) -> Array:
-        return jnp.nanquantile(leaf, jnp.stack([jnp.asarray(p, leaf.dtype) for p in probabilities]), axis=0)
+        wanted = jnp.stack([jnp.asarray(p, leaf.dtype) for p in probabilities])
+        inside = (wanted >= 0) & (wanted <= 1)
+        found = jnp.nanquantile(leaf, jnp.where(inside, wanted, 0.5), axis=0)
+        return jnp.where(inside.reshape((-1,) + (1,) * (found.ndim - 1)), found, jnp.nan)
 
     all_of_them = jax.tree.map(of, samples)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], all_of_them) for i in range(len(probabilities))]
@@ -102,6 +108,13 @@ def check_metric(metric: Any, argument: str) -> None:
             f"metric must be a function of the {argument} alone, such as lambda {argument}: "
             f"metrics.accuracy(...), got {type(metric).__name__}"
         )
+
+
+def encoded(ids: Any) -> Array:
+    """Any integers as ids that fit into 32 bits; traced ones as they are."""
+    if is_concrete(ids):
+        return jnp.asarray(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int32).reshape(np.shape(ids)))
+    return jnp.asarray(ids).astype(jnp.int32) if jnp.result_type(ids) == jnp.bool_ else jnp.asarray(ids)
 
 
 def check_ids(ids: Any, name: str) -> None:

@@ -41,6 +41,7 @@ def test_the_worst_gain_has_no_duality_gap(dtype, num_players, size, c):
         check_optimum(matrix, weights, c, 2e-5 if dtype is np.float32 else 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_players", [2, 10])
 def test_norms_over_sixteen_decades_have_no_duality_gap_either(dtype, num_players):
     random = np.random.default_rng(3)

@@ -117,3 +117,13 @@ def test_a_loss_that_is_not_positive_is_refused_or_gives_nan():
 def test_wrong_input_is_named(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_exponent_beyond_the_precision_is_infinite():
+    losses = np.float32([1e-30, 1.0, 1e30])
+    np.testing.assert_array_equal(generalized_mean_weights(losses, 3e38), [0, 0, 1])
+
+
+def test_subnormal_losses_are_refused():
+    with pytest.raises(ValueError, match="positive and finite"):
+        generalized_mean_weights(np.float32([1e-40, 1.0]), 1.0)

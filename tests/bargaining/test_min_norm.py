@@ -1,6 +1,7 @@
 """Facts about minimum-norm weights: closed forms, optimality conditions, SciPy's solvers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
@@ -139,3 +140,20 @@ def test_shortest_vectors_of_gradients_of_wildly_different_norms(num_players):
     gram = gram_of((norms * random.normal(size=(30, num_players, 100))).astype(np.float32), np.float32)
     for matrix, weights in zip(gram, shortest_all(gram), strict=True):
         check_minimum(matrix, weights, 2e-4)
+
+
+def test_nan_of_an_absent_player_does_not_reach_the_derivatives_of_the_others():
+    small = np.array([[1, 0.2, -0.5], [0.2, 2, 0.1], [-0.5, 0.1, 1]], np.float32)
+    present = jnp.array([True, True, True, False])
+    slope = jax.jit(jax.grad(lambda gram: min_norm_weights(gram, present) @ jnp.arange(4.0)))
+    broken, clean = np.full((4, 4), np.nan, np.float32), np.eye(4, dtype=np.float32)
+    broken[:3, :3] = clean[:3, :3] = small
+    np.testing.assert_array_equal(slope(broken)[:3, :3], slope(clean)[:3, :3])
+    assert np.abs(slope(clean)).max() > 0.01
+
+
+@pytest.mark.parametrize("broken", [[[np.nan, 0], [0, 1]], [[np.inf, 0], [0, 1]], [[1, np.nan], [np.nan, 1]]])
+def test_a_present_player_that_is_not_finite_shows(broken):
+    assert np.isnan(shortest(np.array(broken, np.float32))).all()
+    alone = shortest(np.array(broken, np.float32), jnp.array([False, True]))
+    np.testing.assert_array_equal(alone, [0.0, 1.0])

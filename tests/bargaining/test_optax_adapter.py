@@ -142,3 +142,16 @@ def test_wrong_numbers_of_players_and_rules_are_named():
         transform.update(gradients(0), transform.init(PARAMS))
     with pytest.raises(TypeError, match="rule must return weights"):
         as_optax(lambda gram: gram).update(gradients(0), as_optax(nash_weights).init(PARAMS))
+
+
+def test_a_donated_state_does_not_take_the_key_with_it():
+    transform = as_optax(pcgrad_weights, num_players=2, key=jax.random.key(0))
+    gradients = jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+    update = jax.jit(lambda state: transform.update(gradients, state), donate_argnums=0)
+    first, _ = update(transform.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(update(transform.init(jnp.zeros(2)))[0], first)
+
+
+def test_an_untyped_key_is_refused_at_once():
+    with pytest.raises(TypeError, match="typed key"):
+        as_optax(pcgrad_weights, key=0)

@@ -94,6 +94,7 @@ def logistic_value(log_l2, x, start):
     return upper(argmin(logistic, start, hyper, solver=lineax.Cholesky()))
 
 
+@pytest.mark.slow
 def test_logistic_regression_by_every_argument(x64):
     arguments = (jnp.asarray(-2.0), jnp.asarray(X), jnp.zeros(NUM_FEATURES))
     by_strength, by_data, by_start = jax.jit(jax.grad(logistic_value, argnums=(0, 1, 2)))(*arguments)

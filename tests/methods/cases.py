@@ -49,8 +49,8 @@ CASES = {
 }
 # A second variant of a family costs a minute of compilation and rarely says anything new.
 VARIANTS = ("nash_meta-cells",)
-# The goals share their code: two of them stand for all in the test that compiles whole runs.
-OF_ONE_FAMILY = ("erm-root", "dro-sum", "forml", "meta_group_dro")
+# Two methods stand for all in the test that compiles whole runs, vmapped and alone.
+OF_ONE_FAMILY = ("erm-root", "dro", "dro-sum", "learning_to_reweight", "forml", "meta_group_dro")
 
 
 def rows(seed, num_rows):

@@ -72,6 +72,7 @@ def meta(goal="forml", **options):
     return bx.meta_reweighting(losses, cases.sgd(), cases.validation_rows(), goal, **options)
 
 
+@pytest.mark.slow
 def test_protocols_of_the_goals():
     for goal, expected in (("learning_to_reweight", [0.5, 0.5]), ("forml", [1, -1]), ("meta_group_dro", [1, 0])):
         _, info = step(meta(goal))
@@ -265,6 +266,7 @@ def test_a_model_in_half_precision_is_reweighted_in_float32(lookahead_dropout):
     assert np.isfinite(result.steps.loss).all()
 
 
+@pytest.mark.slow
 def test_the_bargaining_length_can_be_traced():
     def bargained(length):
         method = bx.nash_meta(

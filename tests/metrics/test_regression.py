@@ -247,3 +247,17 @@ Y, P, G = [0.0, 1.0, 2.0], [0.5, 1.0, 1.0], [0, 1, 1]
 def test_wrong_input_is_named(error, message, call):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_squares_neither_overflow_nor_underflow(size):
+    targets, predictions = np.float32([size, 3 * size]), np.float32([size, 2 * size])
+    np.testing.assert_allclose(metrics.r2(targets, predictions), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(metrics.rmse(targets, predictions), size / 2**0.5, rtol=1e-6)
+
+
+def test_a_traced_weight_that_is_no_frequency_is_nan():
+    columns = np.float32([1.0, 2.0, 4.0]), np.float32([1.0, 2.5, 3.0])
+    for metric in (metrics.r2, metrics.rmse):
+        for wrong in (np.nan, -1.0):
+            assert np.isnan(jax.jit(metric)(*columns, np.float32([wrong, 2.0, 3.0])))

@@ -98,3 +98,7 @@ def test_bad_points_are_refused():
         jax.jit(front)(np.ones((3, 2)), np.ones(2, bool))
     with pytest.raises(TypeError, match="use front, which gives a mask"):
         jax.jit(front_points)(np.ones((3, 2)))
+
+
+def test_front_points_compares_doubles_as_doubles():
+    np.testing.assert_array_equal(front_points(np.array([[1 + 1e-12, 0.0], [1.0, 0.0]])).indices, [1])

@@ -212,3 +212,17 @@ def test_bad_input_is_refused():
     for wrong in ({"a": np.ones((3, 2)), "b": np.ones((2, 2))}, np.float32(1.0)):
         with pytest.raises(ValueError, match="must all lead with an axis of length K"):
             pareto_stationarity_from_gradients(wrong)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 2e38])
+def test_the_scale_of_the_weights_does_not_matter(scale):
+    gram = np.diag([1.0, 4.0, 9.0]).astype(np.float32)
+    scaled = pareto_stationarity(gram, weights=np.float32([scale] * 3)).weighted_norm
+    np.testing.assert_allclose(
+        scaled, pareto_stationarity(gram, weights=np.ones(3, np.float32)).weighted_norm, rtol=1e-5
+    )
+
+
+def test_infinite_weights_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        pareto_stationarity(np.eye(2), weights=np.array([np.inf, 1.0]))

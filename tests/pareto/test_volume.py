@@ -191,3 +191,8 @@ def test_bad_input_is_refused():
         hypervolume(np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match=r"valid must be bool\[3\]"):
         hypervolume(np.ones((3, 2)), np.ones(2), np.ones(4, bool))
+
+
+@pytest.mark.parametrize("points", [[[0, 0, -np.inf], [0.1, -0.1, -np.inf]], [[-np.inf] * 3] * 2])
+def test_two_points_without_a_lower_end_have_infinite_volume(points):
+    assert hypervolume(np.float32(points), np.ones(3, np.float32)) == np.inf
