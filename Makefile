@@ -25,7 +25,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	BADRJAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
