@@ -89,8 +89,8 @@ def rates_present(
         weight: frequencies `>= 0`, `f[n]`.
 
     Returns:
-        `Rates` of `bool[K]`; all False if under tracing a row that has weight has a label other than 0 and 1 (where
-        `soft_rates` is NaN).
+        `Rates` of `bool[K]`; all True if under tracing a row that has weight has a label other than 0 and 1, so that
+        the NaN which `soft_rates` has then reaches whatever reduces it.
 
     Raises:
         TypeError: for labels that are not classes, or ids that are not integers.

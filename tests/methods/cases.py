@@ -49,7 +49,7 @@ CASES = {
 }
 # A second variant of a family costs a minute of compilation and rarely says anything new.
 VARIANTS = ("nash_meta-cells",)
-# Two methods stand for all in the test that compiles whole runs, vmapped and alone.
+# Two methods stand for all in the tests that compile whole runs.
 OF_ONE_FAMILY = ("erm-root", "dro", "dro-sum", "learning_to_reweight", "forml", "meta_group_dro")
 
 

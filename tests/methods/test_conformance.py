@@ -155,7 +155,7 @@ def test_the_order_of_rows_does_not_matter(case):
     )
 
 
-@EACH
+@of_cases(*cases.VARIANTS, *cases.OF_ONE_FAMILY)
 def test_runs_are_reproducible_and_depend_on_the_key(case):
     method = cases.make(case)
     first, again, other = (train(method, jax.random.key(seed)).state.params for seed in (0, 0, 1))

@@ -170,6 +170,7 @@ def test_weights_have_unit_length_over_repeated_rows():
     )
 
 
+@pytest.mark.slow
 def test_the_methods_are_one_family():
     named = {"learning_to_reweight": bx.learning_to_reweight, "forml": bx.forml, "meta_group_dro": bx.meta_group_dro}
     losses = bx.losses.cross_entropy(cases.network(0.0))
