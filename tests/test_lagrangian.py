@@ -579,9 +579,17 @@ def test_settings_of_the_wrong_kind_are_refused():
 
 @pytest.mark.parametrize("penalty", [0.3, 0.7, 1e-3, np.float32(0.7), jnp.asarray(0.3)])
 def test_exactly_twice_the_penalty_is_accepted(penalty):
-    augmented_lagrangian(penalty=penalty, multiplier_step=2 * float(penalty))
-    augmented_lagrangian(penalty=penalty, multiplier_step=np.float32(2 * penalty))
-    augmented_lagrangian(penalty=0.0, multiplier_step=100.0)
+    for step in (2 * float(penalty), np.float32(2 * penalty)):
+        lagrangian = augmented_lagrangian(penalty=penalty, multiplier_step=step)
+        moved = lagrangian.update(lagrangian.init(1), jnp.ones(1)).multipliers
+        np.testing.assert_allclose(moved, [2 * penalty], rtol=1e-6)
+    with pytest.raises(ValueError, match="multiplier_step"):
+        augmented_lagrangian(penalty=penalty, multiplier_step=2.001 * float(penalty))
+
+
+def test_without_a_penalty_any_step_is_accepted():
+    lagrangian = augmented_lagrangian(penalty=0.0, multiplier_step=100.0)
+    np.testing.assert_allclose(lagrangian.update(lagrangian.init(1), jnp.ones(1)).multipliers, [100.0])
 
 
 def test_bad_shapes_are_refused():

@@ -204,11 +204,13 @@ def test_dtype_follows_the_scores(case, x64):
             assert value.dtype == result
 
 
-@EACH_DEFAULT
+# The sigmoid of such a score is 1 in every precision, so that rates have no digits to keep.
+SHIFTABLE = [case for case in DEFAULTS if case[2] == "real" or case[0] not in NAMES[:3]]
+
+
+@pytest.mark.parametrize("case", SHIFTABLE, ids=lambda case: "-".join(map(str, case)))
 def test_scores_far_from_zero_keep_their_digits(case):
     scores, labels, groups, weight = a_problem(case)
-    if case[0] in ("equal_opportunity", "equalized_odds") or (case[2] == "class" and case[0] == "demographic_parity"):
-        pytest.skip("rates saturate")
     far = (scores + 1e4).astype(np.float32)
     value = expected(case, far.astype(float), labels, groups, weight)
     np.testing.assert_allclose(value_of(case, far, labels, groups, weight, 1.0), value, rtol=1e-5, atol=1e-30)

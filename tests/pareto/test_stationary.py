@@ -82,8 +82,7 @@ def test_away_from_the_pareto_set_every_loss_can_be_lowered(route, seed, x64):
     x = problem.minimiser(np.full(K, 1 / K)) + 2 * np.random.default_rng(seed).normal(size=SIZE)
     gradients = problem.gradients(x)
     found = certify(route, gradients)
-    if shortest_by_scipy(gradients) < 1e-3:
-        pytest.skip("near the Pareto set by chance")
+    assert shortest_by_scipy(gradients) > 1e-3  # these starts are not near the Pareto set by chance
     assert found.relative_norm > 10 * found.rounding
     np.testing.assert_allclose(found.norm, shortest_by_scipy(gradients), rtol=1e-7)
     direction = -np.asarray(combine(gradients, found.weights))
