@@ -65,7 +65,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     if settings.cache:
         running.use_compilation_cache()
     chosen = replace_epochs(nash.HYPER_PARAMETERS["adult_sex"], settings.epochs)
-    dataset = bx.load_dataset("adult", sensitive="sex", data_home=settings.data_home)
+    dataset = bx.load_dataset("adult", sensitive="sex", variant="nash", data_home=settings.data_home)
     options = {"data_home": settings.data_home} if settings.split == "official" else {}
     splits = bx.datasets.split(dataset, settings.split, settings.split_seed, **options)
     if settings.validation_seed is not None:

@@ -1,14 +1,25 @@
 """Datasets on the host: loaded by name or made of a frame, split, and copied to the device."""
 
-from badrjax.datasets.dataset import Dataset, Splits, standardise, to_batch
-from badrjax.datasets.entry import Entry
-from badrjax.datasets.frames import dataset_from_frame
-from badrjax.datasets.registry import dataset_info, list_datasets, load_dataset
-from badrjax.datasets.splits import balanced_split, official_split, random_split, split
+from badrjax.datasets.dataset import Dataset, Splits, min_max_scale, standardise, take, to_batch
+from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, Prepared
+from badrjax.datasets.frames import dataset_from_file, dataset_from_frame
+from badrjax.datasets.registry import dataset_info, fetch_dataset, list_datasets, load_dataset, verify_dataset
+from badrjax.datasets.small_groups import drop_small_groups, merge_small_groups
+from badrjax.datasets.splits import (
+    balanced_split,
+    domain_split,
+    kfold_split,
+    official_split,
+    random_split,
+    split,
+    stratified_split,
+)
 
 __all__ = [
-    "Dataset", "Entry", "Splits",
-    "load_dataset", "list_datasets", "dataset_info", "dataset_from_frame",
-    "split", "balanced_split", "random_split", "official_split",
-    "standardise", "to_batch",
+    "Attribute", "Dataset", "Entry", "Facts", "Flaw", "Prepared", "Splits",
+    "load_dataset", "fetch_dataset", "verify_dataset", "list_datasets", "dataset_info",
+    "dataset_from_frame", "dataset_from_file",
+    "split", "balanced_split", "domain_split", "kfold_split", "official_split", "random_split", "stratified_split",
+    "drop_small_groups", "merge_small_groups",
+    "min_max_scale", "standardise", "take", "to_batch",
 ]  # fmt: skip

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Shaped
 
-from badrjax.datasets.dataset import Dataset
-from badrjax.datasets.dataset import standardise as scaled
-from badrjax.datasets.entry import Entry
+from badrjax.datasets.dataset import Dataset, min_max_scale, standardise
+from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, OfficialSplit, Prepared
 from badrjax.datasets.files import DataFile
-from badrjax.datasets.tables import encode_features
-from badrjax.groups import encode_groups
+from badrjax.datasets.packing import unpack_table
+from badrjax.datasets.sources import nash_split, uci
+from badrjax.datasets.tables import (
+    Column,
+    Table,
+    categories,
+    encode_features,
+    is_missing,
+    take_rows,
+    text_column,
+)
 
 # In the order of the raw files; numbers and text.
 NUMERIC = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
@@ -23,98 +31,113 @@ COLUMNS = (
 )  # fmt: skip
 MISSING = "?"
 FAVOURABLE = ">50K"
+TEST_ROWS = 16_281
 
 # adult.test comes first: that is the row order the published splits index.
-TEST_FILE = DataFile("adult/adult.test", "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05")
-TRAIN_FILE = DataFile("adult/adult.data", "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d")
-BUNDLE = DataFile("adult.csv.xz", "cb49122a4a65f3b2b8a3a86b9c81fe5e883dc439597201fab7ea6e474ce66d11")
+TEST_FILE = uci("adult/adult.test", "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05")
+TRAIN_FILE = uci("adult/adult.data", "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d")
+BUNDLE = DataFile("adult.npz", "3b818bff0c97c81d8cbe3786092db7e41c8767ba3369b3c0876025bbe6fe34af")
 
 
-def canonical_csv(contents: Mapping[str, bytes]) -> bytes:
-    """The raw table as one CSV: a header, the rows of adult.test, then those of adult.data.
+def read_raw(contents: Mapping[str, bytes]) -> dict[str, Column]:
+    """The raw table: the rows of adult.test, then those of adult.data.
 
-    Values lose the spaces around them and labels their trailing full stop; "?" stays as it is. This is the
-    content of the bundled copy.
+    Values lose the spaces around them and labels their trailing full stop; "?" is a missing value.
 
     Args:
         contents: bytes of both raw files, by path.
     """
-    rows = [",".join(COLUMNS)]
+    rows = []
     for file in (TEST_FILE, TRAIN_FILE):
         for line in contents[file.path].decode("ascii").splitlines():
             if line and not line.startswith("|"):  # adult.test opens with a comment; both end in an empty line
-                rows.append(",".join(value.strip() for value in line.removesuffix(".").split(",")))
-    return ("\n".join(rows) + "\n").encode("ascii")
+                rows.append([value.strip() for value in line.removesuffix(".").split(",")])
+    columns = zip(COLUMNS, zip(*rows, strict=True), strict=True)
+    return {
+        name: np.array(values, np.float64) if name in NUMERIC else categories(values, (MISSING,))
+        for name, values in columns
+    }
 
 
-def read_columns(content: bytes) -> dict[str, Shaped[np.ndarray, "n"]]:
-    """Columns of the canonical CSV by name, `f32[n]` or text."""
-    header, *rows = content.decode("ascii").splitlines()
-    columns = zip(*(row.split(",") for row in rows), strict=True)
-    table = {name: np.array(values) for name, values in zip(header.split(","), columns, strict=True)}
-    return {name: values.astype(np.float32) if name in NUMERIC else values for name, values in table.items()}
-
-
-def load_adult(
-    contents: Mapping[str, bytes],
-    *,
-    sensitive: tuple[str, ...],
-    variant: str = "nash",
-    standardise: str = "all",
-) -> Dataset:
-    """Adult as the Nash meta-learning paper prepares it: 48,842 rows, 105 features.
-
-    No row is dropped. A missing value ("?") is 0 in all the features of its column; the sensitive attribute
-    and the census weight stay features. `y` is 1 for an income above 50,000. Groups are numbered in the order
-    of their names.
-
-    Args:
-        contents: verified bytes of both raw files, or of the bundled copy, by path.
-        sensitive: "sex", "race" or both.
-        variant: "nash", the only one.
-        standardise: "all" scales over all rows (as the paper does), "none" leaves the raw numbers.
-    """
-    del variant
-    content = contents[BUNDLE.path] if BUNDLE.path in contents else canonical_csv(contents)
-    columns = read_columns(content)
-    income = columns.pop("income")
-    x, feature_names = encode_features(columns, MISSING)
-    groups = encode_groups(*(columns[attribute] for attribute in sensitive))
-    dataset = Dataset(
-        x=x,
-        y=(income == FAVOURABLE).astype(np.int32),
-        group=groups.ids,
-        feature_names=feature_names,
-        group_names=groups.names,
-        name=ENTRY.name,
-        source=ENTRY.source,
-        licence=ENTRY.licence,
-        citation=ENTRY.citation,
+def prepare(contents: Mapping[str, bytes], *, variant: str) -> Prepared:
+    """Adult as the papers prepare it; see `ENTRY.variants`."""
+    table = unpack_table(contents[BUNDLE.path]) if BUNDLE.path in contents else read_raw(contents)
+    part = np.where(np.arange(len(table["age"])) < TEST_ROWS, "test", "train")
+    table["part"] = categories(part)
+    notes: tuple[str, ...] = ()
+    if variant == "fairbinn":
+        complete = ~np.any([is_missing(column) for column in table.values()], axis=0)
+        notes = (f"dropped {(~complete).sum():,} rows with a missing value",)
+        table = {name: take_rows(column, complete) for name, column in table.items()}
+    income = text_column(table, "income")
+    return Prepared(
+        features=encode_features(_feature_columns(table, variant)),
+        label=income.codes == income.values.index(FAVOURABLE),
         label_name="income",
-        favourable=FAVOURABLE,
-        sensitive=sensitive,
+        positive=FAVOURABLE,
+        attributes={name: Attribute(table[name], (name,)) for name in ("sex", "race")},
+        domains={"part": table["part"]},
+        scale={"nash": standardise, "fairbinn": _min_max_part_by_part}.get(variant),
+        notes=notes,
     )
-    return scaled(dataset) if standardise == "all" else dataset
+
+
+def _feature_columns(table: Table, variant: str) -> dict[str, Column]:
+    left_out = {"income", "part"} if variant == "nash" else {"income", "part", "fnlwgt"}
+    columns = {name: column for name, column in table.items() if name not in left_out}
+    if variant == "fairbinn":
+        sex, country = text_column(table, "sex"), text_column(table, "native-country")
+        columns["sex"] = (sex.codes == sex.values.index("Female")).astype(np.float64)
+        columns["native-country"] = categories(country.text(), ("Holand-Netherlands",))
+    return columns
+
+
+def _min_max_part_by_part(dataset: Dataset) -> Dataset:
+    """Each published part scaled by its own ranges, as the FairBiNN code does."""
+    part = dataset.domains["part"].ids
+    x = np.empty_like(dataset.x)
+    for number in range(dataset.domains["part"].num_groups):
+        rows = np.flatnonzero(part == number)
+        x[rows] = min_max_scale(dataset, rows).x[rows]
+    return dataclasses.replace(dataset, x=x)
 
 
 ENTRY = Entry(
     name="adult",
     title="persons of the 1994 US census; label: income above 50,000 dollars",
-    load=load_adult,
-    sensitive=("sex", "race"),
-    variants=("nash",),
+    prepare=prepare,
+    variants={
+        "default": "every row; missing text is 0 in all its features; the census weight left out; raw numbers",
+        "nash": "as the default, with the census weight as a feature, standardised over all rows: 105 features",
+        "fairbinn": "rows with missing values dropped, sex 0/1, one country left out, each part min-max scaled alone",
+    },
+    sensitive={"sex": "Female, Male", "race": "five values"},
     source="UCI Machine Learning Repository, https://archive.ics.uci.edu/dataset/2/adult",
     licence="CC BY 4.0",
     citation="Becker, B. and Kohavi, R. (1996). Adult. UCI Machine Learning Repository. doi:10.24432/C5XW20",
-    files=(TEST_FILE, TRAIN_FILE),
+    files=((TEST_FILE, TRAIN_FILE),),
     bundle=BUNDLE,
-    options={"standardise": ("all", "none")},
+    positive="income above 50,000 dollars (favourable)",
+    flaws=(
+        Flaw("fnlwgt, a sampling weight of the census, is a feature", ("nash",), "leaves it out"),
+        Flaw("scaling looks at validation and test rows", ("nash", "fairbinn"), "leaves numbers raw"),
+        Flaw("test rows are scaled by the ranges of the test rows alone", ("fairbinn",), "leaves numbers raw"),
+    ),
+    facts={
+        "default": Facts(48_842, 104, 0.2393),
+        "nash": Facts(48_842, 105, 0.2393),
+        "fairbinn": Facts(45_222, 101, 0.2478),
+    },
     official_splits={
-        ("sex",): DataFile(
-            "nash_splits/adult_sex.npz", "7959d64ad0d594c0e512956d94e4f0d40f414720780ab3f29f54e33861f75d50"
+        "adult_sex": OfficialSplit(
+            ("sex",),
+            nash_split("adult_sex", "adult/sex", "7959d64ad0d594c0e512956d94e4f0d40f414720780ab3f29f54e33861f75d50"),
         ),
-        ("race",): DataFile(
-            "nash_splits/adult_race.npz", "a392329af886624c9d733759f4348ee2fa46ec85032c779c5b3634700098df60"
+        "adult_race": OfficialSplit(
+            ("race",),
+            nash_split("adult_race", "adult/race", "a392329af886624c9d733759f4348ee2fa46ec85032c779c5b3634700098df60"),
         ),
     },
 )
+
+ENTRIES = (ENTRY,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 
 from badrjax.batches import Batch
 from badrjax.checks import check_finite, check_groups, check_same_length, check_vector
+from badrjax.groups import Groups
 
 
 class Splits(NamedTuple):
@@ -35,7 +38,7 @@ class Dataset:
 
     Attributes:
         x: finite features, `f32[n, F]`.
-        y: classes from 0, `int[n]` (1 is the favourable one when binary), or regression targets, `float[n]`.
+        y: classes from 0, `int[n]`, or regression targets, `float[n]`.
         group: ids in `[0, K)`, `int[n]`; every group has at least one row.
         feature_names: one distinct name a column of `x`.
         group_names: one distinct name a group, in the order of the ids.
@@ -44,8 +47,15 @@ class Dataset:
         licence: terms of the data, as their source states them.
         citation: how to cite the data.
         label_name: what `y` is.
-        favourable: the value of the label that became `y = 1`; empty where nothing was recoded.
+        favourable: the value of the label that became `y = 1`; empty where nothing was recoded. Whether it is
+            good for the person is the dataset's own matter (`dataset_info(name).positive`).
         sensitive: the attributes whose values make the groups.
+        attributes: each of these attributes by itself, for constraints on one at a time.
+        domains: where rows come from (state, year, published part), by name, for splits by origin.
+        variant: the preprocessing.
+        feature_shape: shape of one row of `x`, where it is no plain list of numbers (an image).
+        notes: what was left out, merged or changed, for a person to read.
+        checksums: SHA-256 of each file the data were read from, by path.
     """
 
     x: Float[np.ndarray, "n F"]
@@ -60,11 +70,17 @@ class Dataset:
     label_name: str = ""
     favourable: str = ""
     sensitive: tuple[str, ...] = ()
+    attributes: Mapping[str, Groups] = dataclasses.field(default_factory=dict)
+    domains: Mapping[str, Groups] = dataclasses.field(default_factory=dict)
+    variant: str = ""
+    feature_shape: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for field in ("x", "y", "group"):
             object.__setattr__(self, field, np.asarray(getattr(self, field)))
-        for field in ("feature_names", "group_names", "sensitive"):
+        for field in ("feature_names", "group_names", "sensitive", "feature_shape", "notes"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         self.validate()
 
@@ -98,6 +114,12 @@ class Dataset:
             raise ValueError(
                 f"group {empty!r} has no rows; leave its name out and re-encode with badrjax.encode_groups"
             )
+        if self.feature_shape and math.prod(self.feature_shape) != self.x.shape[1]:
+            raise ValueError(f"feature_shape {self.feature_shape} does not hold the {self.x.shape[1]} columns of x")
+        for kind, columns in (("attributes", self.attributes), ("domains", self.domains)):
+            for name, column in columns.items():
+                check_same_length(**{"y": self.y, f"{kind}[{name!r}]": column.ids})
+                check_groups(column.ids, column.num_groups, f"{kind}[{name!r}]")
 
     def __repr__(self) -> str:
         rows, features = self.x.shape
@@ -133,6 +155,56 @@ def standardise(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> D
     return dataclasses.replace(dataset, x=scaled.astype(dataset.x.dtype))
 
 
+def min_max_scale(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> Dataset:
+    """The dataset with each feature shifted and scaled to the range [0, 1] over `rows`.
+
+    Other rows may fall outside it. A feature that is constant over `rows` is only shifted.
+
+    Args:
+        dataset: what to scale.
+        rows: positions to fit on, `int[m]`; `None` takes all.
+
+    Returns:
+        A new `Dataset`, every row of it scaled.
+
+    Raises:
+        ValueError: for no rows, or positions outside the dataset.
+        TypeError: for positions that are not integers.
+    """
+    fitted = dataset.x if rows is None else dataset.x[_check_rows(rows, dataset.x.shape[0])]
+    low = fitted.min(axis=0).astype(np.float64)
+    width = fitted.max(axis=0).astype(np.float64) - low
+    scaled = (dataset.x.astype(np.float64) - low[None, :]) / np.where(width == 0, 1.0, width)[None, :]
+    return dataclasses.replace(dataset, x=scaled.astype(dataset.x.dtype))
+
+
+def take(dataset: Dataset, rows: Int[np.ndarray, "m"]) -> Dataset:
+    """The dataset's `rows` in their order, repeats allowed.
+
+    Groups, attributes and domains that are left with no row lose their name, and the others are numbered
+    anew in the old order. A published split of the whole dataset no longer fits.
+
+    Args:
+        dataset: what to take of.
+        rows: positions in `[0, n)`, `int[m]`.
+
+    Raises:
+        ValueError: for no rows, or positions outside the dataset.
+        TypeError: for positions that are not integers.
+    """
+    chosen = _check_rows(rows, dataset.x.shape[0])
+    groups = _renumbered(Groups(dataset.group, dataset.group_names, dataset.num_groups), chosen)
+    return dataclasses.replace(
+        dataset,
+        x=dataset.x[chosen],
+        y=dataset.y[chosen],
+        group=groups.ids,
+        group_names=groups.names,
+        attributes={name: _renumbered(column, chosen) for name, column in dataset.attributes.items()},
+        domains={name: _renumbered(column, chosen) for name, column in dataset.domains.items()},
+    )
+
+
 def to_batch(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> Batch:
     """Copy the dataset, or its `rows` in their order, to device arrays.
 
@@ -164,6 +236,11 @@ def _check_rows(rows: Int[np.ndarray, "m"], num_rows: int) -> np.ndarray:
     if outside.size:
         raise ValueError(f"rows must lie in [0, {num_rows}), got {outside[0]}; use the split of this very dataset")
     return positions
+
+
+def _renumbered(groups: Groups, rows: np.ndarray) -> Groups:
+    present, ids = np.unique(groups.ids[rows], return_inverse=True)
+    return Groups(ids.astype(np.int32), tuple(groups.names[i] for i in present), len(present))
 
 
 def _check_names(argument: str, names: tuple[str, ...], number: int, what: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import lzma
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 BUNDLED_DIRECTORY = Path(__file__).parent / "bundled"
 ENVIRONMENT_VARIABLE = "BADRJAX_DATA"
+# Beside a downloaded file that has no published checksum: the SHA-256 it had when it came.
+FIRST_USE_SUFFIX = ".sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,16 @@ class DataFile:
 
     Attributes:
         path: where it lies below a data directory, with forward slashes.
-        sha256: of its bytes, in hexadecimal; of a bundled file, of what it decompresses to.
+        sha256: of its bytes, in hexadecimal; empty where its source publishes none and no copy was at hand to
+            take it from, so that only its structure can be checked.
+        url: where it can be downloaded; empty where a person has to get it.
+        member: its name inside the archive at `url`, where it comes in one.
     """
 
     path: str
-    sha256: str
+    sha256: str = ""
+    url: str = ""
+    member: str = ""
 
 
 def sha256(content: bytes) -> str:
@@ -31,44 +37,74 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def cache_directory() -> Path | None:
+    """The user's cache, where downloads are kept, or `None` without the library that knows where it is."""
+    try:
+        import platformdirs
+    except ModuleNotFoundError:
+        return None
+    return platformdirs.user_cache_path("badrjax") / "data"
+
+
 def data_directories(data_home: str | os.PathLike[str] | None) -> list[Path]:
-    """Where files are looked for, in order: `data_home`, then the directory that `BADRJAX_DATA` names."""
+    """The user's own directories of files, in order: `data_home`, then the one that `BADRJAX_DATA` names."""
     named = (data_home, os.environ.get(ENVIRONMENT_VARIABLE))
     return [Path(directory).expanduser() for directory in named if directory]
+
+
+def find(file: DataFile, data_home: str | os.PathLike[str] | None) -> Path | None:
+    """Where a file lies: the first of the user's directories that has it, then the cache.
+
+    A file in the cache with another SHA-256 than the pinned one is removed and not found: the cache is ours.
+    """
+    for directory in data_directories(data_home):
+        if (directory / file.path).exists():
+            return directory / file.path
+    cache = cache_directory()
+    if cache is None or not (cache / file.path).is_file():
+        return None
+    return _unspoilt(cache / file.path, file)
+
+
+def read_file(path: Path, file: DataFile, remedy: str) -> bytes:
+    """The content of a file at a path, if it is the published one.
+
+    Raises:
+        ValueError: for another SHA-256, with what the file looks like instead.
+        IsADirectoryError: for a directory.
+    """
+    content = path.read_bytes()
+    check_content(str(path), content, file, remedy)
+    return content
 
 
 def read_files(
     files: Sequence[DataFile], data_home: str | os.PathLike[str] | None, remedy: str
 ) -> dict[str, bytes] | None:
-    """The contents of `files` from the first data directory that holds any of them.
-
-    A directory that holds only some of the files, or one with another content, is an error and never passed
-    over: what is used must be what the reader of `data_home` believes it to be.
-
-    Args:
-        files: what to read.
-        data_home: directory to look in before that of `BADRJAX_DATA`.
-        remedy: what to do about a wrong file, the end of the message.
-
-    Returns:
-        Contents by path, or `None` where no directory holds any of the files.
+    """The contents of `files` by path, or `None` where one of them is not at hand.
 
     Raises:
-        ValueError: for a file with another SHA-256.
-        FileNotFoundError: where only some of the files are present.
+        ValueError: for a file of the user's with another SHA-256; it is never passed over, for what is used
+            must be what the reader of `data_home` believes it to be.
     """
-    for directory in data_directories(data_home):
-        present = [file for file in files if (directory / file.path).exists()]
-        if present:
-            return {file.path: _read(directory / file.path, file.sha256, remedy) for file in files}
-    return None
+    paths = [find(file, data_home) for file in files]
+    if None in paths:
+        return None
+    return {file.path: read_file(path, file, remedy) for file, path in zip(files, paths, strict=True) if path}
+
+
+def check_content(where: str, content: bytes, file: DataFile, remedy: str) -> None:
+    """Raise `ValueError` unless `content` has the pinned SHA-256 of the file."""
+    found = sha256(content)
+    if file.sha256 and found != file.sha256:
+        raise ValueError(
+            f"{where} is not the published data and was not used: its SHA-256 is {found}, not {file.sha256} "
+            f"({_appearance(content)}); {remedy}"
+        )
 
 
 def read_bundled(file: DataFile, remedy: str) -> bytes:
-    """The decompressed content of a file that comes with the package.
-
-    The SHA-256 checked is that of the content, not of the compressed file: different versions of liblzma may
-    write the same content differently.
+    """The content of a file that comes with the package.
 
     Raises:
         ValueError: for a damaged or altered file.
@@ -77,29 +113,24 @@ def read_bundled(file: DataFile, remedy: str) -> bytes:
     path = BUNDLED_DIRECTORY / file.path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing from the installation; {remedy}")
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-    try:
-        content = decompressor.decompress(path.read_bytes())
-    except lzma.LZMAError as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
-    if not decompressor.eof or decompressor.unused_data:
-        raise ValueError(f"{path} is damaged (its end is cut off or has bytes appended); {remedy}")
-    _check_sha256(path, content, file.sha256, remedy)
-    return content
+    return read_file(path, file, remedy)
 
 
-def _read(path: Path, expected: str, remedy: str) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, though other files of the same dataset are there; {remedy}")
-    content = path.read_bytes()
-    _check_sha256(path, content, expected, remedy)
-    return content
+def _unspoilt(path: Path, file: DataFile) -> Path | None:
+    first_use = path.with_name(path.name + FIRST_USE_SUFFIX)
+    expected = file.sha256 or (first_use.read_text().strip() if first_use.is_file() else "")
+    if expected and sha256(path.read_bytes()) == expected:
+        return path
+    path.unlink(missing_ok=True)
+    first_use.unlink(missing_ok=True)
+    return None
 
 
-def _check_sha256(path: Path, content: bytes, expected: str, remedy: str) -> None:
-    found = sha256(content)
-    if found != expected:
-        raise ValueError(
-            f"{path} is not the published data and was not used: its SHA-256 is {found}, not {expected} "
-            f"(altered copies with other line endings or values are about); {remedy}"
-        )
+def _appearance(content: bytes) -> str:
+    """What a wrong file looks like, for its message."""
+    start = content[:512].lstrip().lower()
+    if not content:
+        return "it is empty"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")) or b"<html" in start:
+        return "it is a web page, not data"
+    return f"it has {len(content):,} bytes; altered copies with other line endings or values are about"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import warnings
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +16,9 @@ from jaxtyping import Shaped
 
 from badrjax.checks import unknown_name
 from badrjax.datasets.dataset import Dataset
-from badrjax.datasets.tables import attribute_names, encode_features
+from badrjax.datasets.delimited import import_pandas
+from badrjax.datasets.files import sha256
+from badrjax.datasets.tables import Column, attribute_names, categories, encode_features
 from badrjax.groups import encode_groups
 
 if TYPE_CHECKING:
@@ -50,37 +57,98 @@ def dataset_from_frame(
             column of a kind that cannot be a feature.
         ModuleNotFoundError: where pandas is not installed.
     """
-    pandas = _import_pandas()
+    pandas = import_pandas("dataset_from_frame")
     if not isinstance(frame, pandas.DataFrame):
         raise TypeError(f"frame must be a pandas DataFrame, got {type(frame).__name__}; convert it first")
     attributes = attribute_names(sensitive)
     _check_columns(frame, label, attributes)
     y, recoded = _labels(frame[label], favourable)
-    groups = encode_groups(*(_attribute(frame[attribute]) for attribute in attributes))
+    columns = {str(attribute): _attribute(frame[attribute]) for attribute in attributes}
+    groups = encode_groups(*columns.values())
     left_out = {label, *attributes} if drop_sensitive else {label}
     kept = [column for column in frame.columns if column not in left_out]
-    x, feature_names = encode_features({str(column): _feature(frame[column]) for column in kept})
+    features = encode_features({str(column): _feature(frame[column]) for column in kept})
     return Dataset(
-        x=x,
+        x=features.x,
         y=y,
         group=groups.ids,
-        feature_names=feature_names,
+        feature_names=features.names,
         group_names=groups.names,
         name=name,
         source="a pandas DataFrame",
         licence="unknown",
         label_name=str(label),
         favourable=recoded,
-        sensitive=tuple(map(str, attributes)),
+        sensitive=tuple(columns),
+        attributes={attribute: encode_groups(column) for attribute, column in columns.items()},
     )
 
 
-def _import_pandas() -> ModuleType:
+def dataset_from_file(
+    path: str | os.PathLike[str],
+    *,
+    label: str,
+    sensitive: str | Sequence[str],
+    favourable: Any = None,
+    drop_sensitive: bool = False,
+) -> Dataset:
+    """Make a dataset of a CSV or Parquet file, a row an example.
+
+    In a CSV file an empty field is a missing value, which is refused, and nothing else is ("NA" is text); the
+    favourable value may be given as the text that stands in the file.
+
+    Args:
+        path: a file that ends in `.csv`, `.csv.gz` or `.parquet`.
+        label: as for `dataset_from_frame`, and so are the others.
+        sensitive: see there.
+        favourable: see there.
+        drop_sensitive: see there.
+
+    Raises:
+        ValueError: for another kind of file, one that cannot be read, and as `dataset_from_frame`.
+        FileNotFoundError: for a file that is not there.
+        TypeError: as `dataset_from_frame`.
+        ModuleNotFoundError: where pandas, or pyarrow for Parquet, is not installed.
+    """
+    frame = _read(import_pandas("reading a file"), Path(path))
+    if label in frame.columns and isinstance(favourable, str) and frame[label].dtype.kind in "biuf":
+        favourable = _as_number(favourable, label)
+    dataset = dataset_from_frame(
+        frame,
+        label=label,
+        sensitive=sensitive,
+        favourable=favourable,
+        name=Path(path).name,
+        drop_sensitive=drop_sensitive,
+    )
+    return dataclasses.replace(dataset, source=str(path), checksums={str(path): sha256(Path(path).read_bytes())})
+
+
+def _read(pandas: ModuleType, path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        read = pandas.read_parquet
+    elif path.name.endswith((".csv", ".csv.gz")):
+        read = partial(pandas.read_csv, keep_default_na=False, na_values=[""], index_col=False)
+    else:
+        raise ValueError(f"{path} is neither .csv, .csv.gz nor .parquet; convert it, or make a frame of it")
     try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("dataset_from_frame needs pandas: pip install 'badrjax[data]'") from error
-    return pandas
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows longer than the header
+            return read(path)
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError, pandas.errors.ParserWarning) as error:
+        raise ValueError(f"{path} cannot be read as a table ({error})") from error
+
+
+def _as_number(text: str, label: str) -> bool | float:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        number = float(text)
+        return int(number) if number.is_integer() else number
+    except ValueError as error:
+        raise ValueError(f"favourable {text!r} does not occur in label {label!r}, which holds numbers") from error
 
 
 def _check_columns(frame: pd.DataFrame, label: str, attributes: tuple[str, ...]) -> None:
@@ -126,12 +194,12 @@ def _attribute(series: pd.Series[Any]) -> Shaped[np.ndarray, "n"]:
     return np.array(series.tolist()) if series.dtype.kind in "biuf" else _text(series)
 
 
-def _feature(series: pd.Series[Any]) -> Shaped[np.ndarray, "n"]:
+def _feature(series: pd.Series[Any]) -> Column:
     _check_present(series, "impute it, or drop the rows or the column")
     if series.dtype.kind in "biuf":
         return series.to_numpy(np.float64)
     if series.dtype.kind == "O":
-        return _text(series)
+        return categories(_text(series))
     raise TypeError(
         f"column {series.name!r} of dtype {series.dtype} cannot be a feature; turn it into numbers or text, or drop it"
     )

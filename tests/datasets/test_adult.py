@@ -1,5 +1,4 @@
 import hashlib
-import lzma
 import shutil
 
 import numpy as np
@@ -10,7 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from badrjax.datasets import files as files_module
 from badrjax.datasets import load_dataset
 from badrjax.datasets.adult import BUNDLE, COLUMNS, TEST_FILE, TRAIN_FILE
-from badrjax.datasets.bundled import build_adult
+from badrjax.datasets.bundled import build
+from badrjax.datasets.packing import unpack_table
+from badrjax.datasets.tables import Categories
 
 BUNDLED = files_module.BUNDLED_DIRECTORY / BUNDLE.path
 
@@ -75,7 +76,7 @@ def _frame(directory):
 @pytest.mark.parametrize("where", ["rebuilt", "real"])
 def test_features_equal_get_dummies_and_standard_scaler(request, where, adult):
     dummies, label = _frame(request.getfixturevalue("raw_adult" if where == "rebuilt" else "real_data"))
-    raw = load_dataset("adult", standardise="none")
+    raw = load_dataset("adult", variant="nash", standardise="none")
     assert adult.feature_names == raw.feature_names == tuple(dummies.columns)
     np.testing.assert_array_equal(raw.x, dummies.to_numpy(np.float32))
     np.testing.assert_array_equal(adult.y, label == ">50K")
@@ -83,7 +84,7 @@ def test_features_equal_get_dummies_and_standard_scaler(request, where, adult):
 
 
 def test_missing_values_are_no_category_of_their_own():
-    raw = load_dataset("adult", standardise="none")
+    raw = load_dataset("adult", variant="nash", standardise="none")
     names = np.array(raw.feature_names)
     assert not any("?" in name for name in names)
     sums = {c: raw.x[:, np.char.startswith(names, c + "_")].sum(axis=1) for c in ("workclass", "race")}
@@ -99,18 +100,55 @@ def test_bundle_loses_nothing_of_the_raw_files(raw_adult):
 def test_raw_files_give_the_same_dataset_as_the_bundle(raw_adult, adult, monkeypatch):
     monkeypatch.setenv("BADRJAX_DATA", str(raw_adult))
     monkeypatch.setattr(files_module, "BUNDLED_DIRECTORY", raw_adult)  # no bundle there to fall back on
-    again = load_dataset("adult")
+    again = load_dataset("adult", variant="nash")
     np.testing.assert_array_equal(again.x, adult.x)
     np.testing.assert_array_equal(again.y, adult.y)
     np.testing.assert_array_equal(again.group, adult.group)
     assert again.feature_names == adult.feature_names
+    assert again.checksums == {TEST_FILE.path: TEST_FILE.sha256, TRAIN_FILE.path: TRAIN_FILE.sha256}
 
 
-def test_bundle_is_small_and_plain_csv():
-    assert BUNDLED.stat().st_size < 600_000
-    frame = pd.read_csv(BUNDLED, keep_default_na=False)
-    assert tuple(frame.columns) == COLUMNS
-    assert (frame == "?").to_numpy().sum() == 6_465  # 2,799 workclass, 2,809 occupation, 857 country
+def test_bundle_is_small_and_holds_every_value():
+    assert sum(path.stat().st_size for path in BUNDLED.parent.iterdir()) < 600_000
+    table = unpack_table(BUNDLED.read_bytes())
+    assert tuple(table) == COLUMNS
+    text = [column for column in table.values() if isinstance(column, Categories)]
+    assert sum((column.codes < 0).sum() for column in text) == 6_465  # 2,799 workclass, 2,809 occupation, 857 country
+
+
+def test_default_has_no_census_weight_and_raw_numbers(adult):
+    default = load_dataset("adult")
+    raw = load_dataset("adult", variant="nash", standardise="none")
+    kept = [name != "fnlwgt" for name in raw.feature_names]
+    assert default.feature_names == tuple(name for name in adult.feature_names if name != "fnlwgt")
+    np.testing.assert_array_equal(default.x, raw.x[:, kept])
+
+
+def test_fairbinn_counts_are_the_published_ones():
+    data = load_dataset("adult", variant="fairbinn")
+    part = np.array(data.domains["part"].names)[data.domains["part"].ids]
+    sex = np.array(data.group_names)[data.group]
+    assert data.x.shape == (45_222, 101)
+    counts = {(p, s): ((part == p) & (sex == s)).sum() for p in ("train", "test") for s in ("Female", "Male")}
+    assert counts == {
+        ("train", "Female"): 9_782,
+        ("train", "Male"): 20_380,
+        ("test", "Female"): 4_913,
+        ("test", "Male"): 10_147,
+    }
+    rates = {(p, s): round(data.y[(part == p) & (sex == s)].mean(), 6) for p, s in counts}
+    assert rates == {
+        ("train", "Female"): 0.113678,
+        ("train", "Male"): 0.313837,
+        ("test", "Female"): 0.113373,
+        ("test", "Male"): 0.309747,
+    }
+    for name in ("train", "test"):
+        rows = data.x[part == name]
+        assert (rows.min(), rows.max()) == (0, 1)
+        assert rows[:, data.feature_names.index("age")].max() == 1
+    assert not any("Holand" in name for name in data.feature_names)
+    np.testing.assert_array_equal(data.x[:, data.feature_names.index("sex")], sex == "Female")
 
 
 def test_notice_names_the_work_its_makers_its_licence_and_the_changes():
@@ -119,21 +157,28 @@ def test_notice_names_the_work_its_makers_its_licence_and_the_changes():
         assert needed in notice
 
 
-def test_build_script_makes_the_bundle_again(raw_adult, tmp_path, capsys):
-    output = tmp_path / "adult.csv.xz"
-    build_adult.main([str(raw_adult / "adult"), "--output", str(output)])
-    assert lzma.decompress(output.read_bytes()) == lzma.decompress(BUNDLED.read_bytes())
-    assert str(output.stat().st_size) in capsys.readouterr().out
+def test_build_script_makes_the_bundles_again(real_data, tmp_path, capsys):
+    build.main([str(real_data), "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    for name in ("adult.npz", "german.npz"):
+        rebuilt, bundled = (unpack_table((place / name).read_bytes()) for place in (tmp_path, BUNDLED.parent))
+        assert list(rebuilt) == list(bundled)
+        for column, values in rebuilt.items():
+            if isinstance(values, Categories):
+                assert values.values == bundled[column].values
+                np.testing.assert_array_equal(values.codes, bundled[column].codes)
+            else:
+                np.testing.assert_array_equal(values, bundled[column])
+        assert f"{(tmp_path / name).stat().st_size} bytes" in printed
 
 
 def test_build_script_refuses_altered_raw_files(raw_adult, tmp_path):
-    for file in (TEST_FILE, TRAIN_FILE):
-        shutil.copy(raw_adult / file.path, tmp_path)
-    path = tmp_path / "adult.data"
+    shutil.copytree(raw_adult, tmp_path / "raw")
+    path = tmp_path / "raw" / TRAIN_FILE.path
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    with pytest.raises(ValueError, match=r"adult\.data has SHA-256 .* unchanged \(line endings included\)"):
-        build_adult.build(tmp_path, tmp_path / "out.xz")
-    assert not (tmp_path / "out.xz").exists()
+    with pytest.raises(ValueError, match=r"adult\.data .* its SHA-256 is .* unchanged \(line endings included\)"):
+        build.build(tmp_path / "raw", tmp_path)
+    assert not (tmp_path / BUNDLE.path).exists()
 
 
 def _flipped(content):
@@ -141,30 +186,24 @@ def _flipped(content):
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def _another_value(content):
-    return lzma.compress(lzma.decompress(content).replace(b"Male", b"male", 1))
-
-
 TAMPERINGS = {
-    "flipped bit": (_flipped, "damaged"),
-    "another value": (_another_value, "its SHA-256 is"),
-    "cut off": (lambda content: content[:-100], "damaged"),
-    "appended": (lambda content: content + b"more", "damaged"),
-    "empty": (lambda content: b"", "damaged"),
-    "not xz": (lambda content: b"age,workclass\n", "damaged"),
+    "flipped bit": _flipped,
+    "cut off": lambda content: content[:-100],
+    "appended": lambda content: content + b"more",
+    "empty": lambda content: b"",
+    "web page": lambda content: b"<!DOCTYPE html><html></html>",
 }
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
 def test_tampered_bundle_is_refused(tampering, tmp_path, monkeypatch):
-    tamper, complaint = TAMPERINGS[tampering]
-    (tmp_path / BUNDLE.path).write_bytes(tamper(BUNDLED.read_bytes()))
+    (tmp_path / BUNDLE.path).write_bytes(TAMPERINGS[tampering](BUNDLED.read_bytes()))
     monkeypatch.setattr(files_module, "BUNDLED_DIRECTORY", tmp_path)
-    with pytest.raises(ValueError, match=rf"adult\.csv\.xz.*{complaint}.*build_adult RAW_DIR"):
+    with pytest.raises(ValueError, match=r"adult\.npz is not the published data .*SHA-256.*bundled\.build RAW_DIR"):
         load_dataset("adult")
 
 
 def test_lost_bundle_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(files_module, "BUNDLED_DIRECTORY", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"adult\.csv\.xz is missing .*reinstall badrjax"):
+    with pytest.raises(FileNotFoundError, match=r"adult\.npz is missing .*reinstall badrjax"):
         load_dataset("adult")

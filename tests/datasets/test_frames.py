@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from badrjax.datasets import dataset_from_frame, load_dataset, split, to_batch
-from badrjax.datasets import files as files_module
-from badrjax.datasets.adult import BUNDLE
+from badrjax.datasets.adult import BUNDLE, NUMERIC
+from badrjax.datasets.files import read_bundled
+from badrjax.datasets.packing import unpack_table
 
 
 @pytest.fixture
@@ -106,8 +107,10 @@ def test_order_of_rows_changes_only_the_order(order):
 
 
 def test_frame_of_adult_is_adult():
-    frame = pd.read_csv(files_module.BUNDLED_DIRECTORY / BUNDLE.path, keep_default_na=False)
-    adult = load_dataset("adult", standardise="none", sensitive="race")
+    table = unpack_table(read_bundled(BUNDLE, ""))
+    texts = {name: column.text("?") for name, column in table.items() if name not in NUMERIC}
+    frame = pd.DataFrame({name: texts.get(name, column) for name, column in table.items()})
+    adult = load_dataset("adult", variant="nash", standardise="none", sensitive="race")
     dataset = dataset_from_frame(frame, label="income", sensitive="race", favourable=">50K")
     known = [name for name in dataset.feature_names if not name.endswith("_?")]
     assert tuple(known) == adult.feature_names

@@ -135,7 +135,7 @@ def test_targets_keep_the_papers_identity():
 
 
 def test_redrawn_validation_rows_keep_their_cells_and_the_test_rows():
-    dataset = bx.load_dataset("adult", sensitive="sex")
+    dataset = bx.load_dataset("adult", sensitive="sex", variant="nash")
     splits = bx.datasets.split(dataset, "balanced", seed=0)
     other = nash_demo.redraw_validation(dataset, splits, 3)
     np.testing.assert_array_equal(other.test, splits.test)

@@ -1,0 +1,80 @@
+"""Downloads: whole and checked, or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from badrjax.datasets.archives import read_member
+from badrjax.datasets.files import FIRST_USE_SUFFIX, DataFile, cache_directory, check_content, sha256
+
+_TIMEOUT_SECONDS = 30  # without a single byte
+
+
+def fetch_file(file: DataFile, *, unpinned: bool = False, progress: bool | None = None) -> Path:
+    """Download a file into the user's cache.
+
+    It is written beside its place, checked, and then moved there at once, so that nobody ever finds a part of
+    it. A file without a published SHA-256 is taken only with `unpinned`; the SHA-256 it comes with is written
+    down, and held against it from then on.
+
+    Args:
+        file: what to download.
+        unpinned: whether a file without a published SHA-256 may be taken.
+        progress: whether a bar is shown on the terminal; `None` shows it where there is one.
+
+    Returns:
+        Where it lies now.
+
+    Raises:
+        ValueError: for a file without an address, without a SHA-256 unless `unpinned`, or for a download with
+            other content than the pinned one.
+        ConnectionError: where the download fails or breaks off.
+        ModuleNotFoundError: where pooch is not installed.
+    """
+    if not file.url:
+        raise ValueError(f"{file.path} has no address that a program may download it from")
+    if not file.sha256 and not unpinned:
+        raise ValueError(
+            f"no SHA-256 is published for {file.path}, so a download of it cannot be checked against anything; "
+            f"get it from {file.url} yourself, or accept what comes (`badrjax data fetch --unpinned`)"
+        )
+    pooch = _import_pooch()
+    directory = cache_directory()
+    assert directory is not None  # platformdirs comes with pooch
+    place = directory / file.path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    bar = sys.stderr.isatty() if progress is None else progress
+    with tempfile.TemporaryDirectory(dir=directory, prefix="part-") as workplace:
+        content = _download(pooch, file.url, Path(workplace), bar)
+        if file.member:
+            content = read_member(content, file.member, file.url)
+        check_content(f"what came from {file.url}", content, file, "try again later, or get the file by hand")
+        part = Path(workplace) / "checked"
+        part.write_bytes(content)
+        if not file.sha256:
+            place.with_name(place.name + FIRST_USE_SUFFIX).write_text(sha256(content) + "\n")
+        os.replace(part, place)
+    return place
+
+
+def _download(pooch: ModuleType, url: str, workplace: Path, progress: bool) -> bytes:
+    path = workplace / "download"
+    try:
+        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT_SECONDS)(url, str(path), None)
+    except Exception as error:
+        # requests, urllib3 and the operating system each have errors of their own for a lost connection.
+        reason = f"{type(error).__name__}: {error}"
+        raise ConnectionError(f"{url} could not be downloaded ({reason[:200]})") from error
+    return path.read_bytes()
+
+
+def _import_pooch() -> ModuleType:
+    try:
+        import pooch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("downloading needs pooch: pip install 'badrjax[data]'") from error
+    return pooch

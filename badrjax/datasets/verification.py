@@ -1,0 +1,47 @@
+"""Which files of a dataset are at hand, and whether they are the published ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from badrjax.datasets.entry import Entry
+from badrjax.datasets.files import BUNDLED_DIRECTORY, DataFile, find, sha256
+
+
+class FileState(NamedTuple):
+    """A file and what was found of it.
+
+    Attributes:
+        file: the file.
+        path: where it lies; `None` where it is nowhere.
+        state: "verified" (the pinned SHA-256), "unpinned" (there, with no SHA-256 to hold against it), "wrong"
+            (another SHA-256) or "missing".
+        sha256: what was found.
+    """
+
+    file: DataFile
+    path: Path | None
+    state: Literal["verified", "unpinned", "wrong", "missing"]
+    sha256: str = ""
+
+
+def check_files(
+    entry: Entry, options: Mapping[str, Any], data_home: str | os.PathLike[str] | None = None
+) -> list[FileState]:
+    """The state of each file of a dataset, of the bundled copy too, without loading it."""
+    states = [_state(file, find(file, data_home)) for files in entry.alternatives(options) for file in files]
+    splits = [_state(split.file, find(split.file, data_home)) for split in entry.official_splits.values()]
+    bundle = [] if entry.bundle is None else [_state(entry.bundle, BUNDLED_DIRECTORY / entry.bundle.path)]
+    return [*states, *bundle, *splits]
+
+
+def _state(file: DataFile, path: Path | None) -> FileState:
+    if path is None or not path.is_file():
+        return FileState(file, None, "missing")
+    found = sha256(path.read_bytes())
+    if not file.sha256:
+        return FileState(file, path, "unpinned", found)
+    return FileState(file, path, "verified" if found == file.sha256 else "wrong", found)
