@@ -4,9 +4,11 @@ import gc
 import os
 
 # Most of the suite's time is compilation, and what is tested is what programs compute, not how fast. So LLVM leaves
-# out its optimisations, which takes a third off. BADRJAX_TEST_OPTIMISED=1 tests the programs that users run.
+# out its optimisations, which takes a third off, and XLA its slower emitter of fused loops, which takes half of the
+# rest off. BADRJAX_TEST_OPTIMISED=1 tests the programs that users run.
+QUICK_TO_COMPILE = " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("BADRJAX_TEST_OPTIMISED"):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + QUICK_TO_COMPILE
 
 import jax
 import pytest
@@ -21,9 +23,23 @@ def x64():
         yield
 
 
+# Compiled programs come to gigabytes, which slow every later test; dropping them takes seconds.
+MOST_MEMORY = 3_000_000_000
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
-    """Drop compiled programs after each file: kept, they come to gigabytes, which slow every later test."""
+    """Drop compiled programs after a file that leaves the process large."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if resident_bytes() > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def resident_bytes():
+    """Memory of this process; none where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
