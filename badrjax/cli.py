@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +15,11 @@ from badrjax.datasets import (
     Dataset,
     dataset_from_file,
     dataset_info,
+    drop_small_groups,
     fetch_dataset,
     list_datasets,
     load_dataset,
+    merge_small_groups,
     verify_dataset,
 )
 
@@ -26,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("badrjax: interrupted", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"badrjax: {error}", file=sys.stderr)
         return 2
@@ -78,9 +87,12 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    if options.name.endswith((".csv", ".csv.gz", ".parquet")):
+    if options.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
         _describe(_own(options))
         return
+    for name in ("label", "favourable"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for a file of your own, and {options.name} is none")
     dataset = load_dataset(
         options.name,
         sensitive=_attributes(options),
@@ -88,7 +100,7 @@ def _info(options: argparse.Namespace) -> None:
         data_home=options.data_home,
         min_group_rows=options.min_group_rows,
         num_groups=options.num_groups,
-        **_settings(options),
+        **_settings(options, options.name),
     )
     entry = dataset_info(options.name)
     print(entry.title)
@@ -106,9 +118,15 @@ def _info(options: argparse.Namespace) -> None:
 def _own(options: argparse.Namespace) -> Dataset:
     if options.label is None or options.sensitive is None:
         raise ValueError("a file of your own needs --label and --sensitive")
+    for name in ("variant", "option", "data_home"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for the datasets of `badrjax data list`")
     attributes = _attributes(options)
     assert attributes is not None
-    return dataset_from_file(options.name, label=options.label, sensitive=attributes, favourable=options.favourable)
+    dataset = dataset_from_file(options.name, label=options.label, sensitive=attributes, favourable=options.favourable)
+    if options.min_group_rows is not None:
+        dataset = drop_small_groups(dataset, options.min_group_rows)
+    return dataset if options.num_groups is None else merge_small_groups(dataset, options.num_groups)
 
 
 def _describe(dataset: Dataset) -> None:
@@ -131,9 +149,8 @@ def _describe(dataset: Dataset) -> None:
 
 def _fetch(options: argparse.Namespace) -> None:
     for name in options.names:
-        entry = dataset_info(name)
-        settings = _settings(options)
-        if entry.bundled:
+        settings = _settings(options, name)
+        if dataset_info(name).bundled:
             print(f"{name}: comes with the package")
             continue
         paths = fetch_dataset(name, data_home=options.data_home, unpinned=options.unpinned, **settings)
@@ -144,7 +161,8 @@ def _fetch(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     wrong, shown = 0, set()
     for name in options.names or list_datasets():
-        for found in verify_dataset(name, data_home=options.data_home, **_settings(options)):
+        settings = _settings(options, name, skip=not options.names)
+        for found in verify_dataset(name, data_home=options.data_home, **settings):
             if found.file in shown:  # some datasets are made of the same files
                 continue
             shown.add(found.file)
@@ -155,13 +173,19 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, dataset: str, skip: bool = False) -> dict[str, Any]:
+    """The options as they were written; with `skip` those that this dataset does not have are left out."""
+    known = dataset_info(dataset).options
     settings = {}
     for text in options.option:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"an option is written NAME=VALUE, got {text!r}")
-        settings[name] = value
+        if name in known:
+            settings[name] = value
+        elif not skip:
+            listing = f"it has {', '.join(known)}" if known else "it has none of its own"
+            raise ValueError(f"unknown option of {dataset} {name!r}: {listing}")
     return settings
 
 

@@ -6,9 +6,9 @@ import os
 # Most of the suite's time is compilation, and what is tested is what programs compute, not how fast. So LLVM leaves
 # out its optimisations, which takes a third off, and XLA its slower emitter of fused loops, which takes half of the
 # rest off. BADRJAX_TEST_OPTIMISED=1 tests the programs that users run.
-QUICK_TO_COMPILE = " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("BADRJAX_TEST_OPTIMISED"):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + QUICK_TO_COMPILE
+    quick = " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + quick
 
 import jax
 import pytest

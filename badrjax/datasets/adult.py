@@ -8,11 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from badrjax.datasets.dataset import Dataset, min_max_scale, standardise
+from badrjax.datasets.delimited import check_known, read_csv
 from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, OfficialSplit, Prepared
 from badrjax.datasets.files import DataFile
+from badrjax.datasets.known_values import ADULT
 from badrjax.datasets.packing import unpack_table
 from badrjax.datasets.sources import nash_split, uci
 from badrjax.datasets.tables import (
+    Categories,
     Column,
     Table,
     categories,
@@ -46,17 +49,35 @@ def read_raw(contents: Mapping[str, bytes]) -> dict[str, Column]:
 
     Args:
         contents: bytes of both raw files, by path.
+
+    Raises:
+        ValueError: for rows of another width, unknown values, values that are no numbers, a test part of another
+            length; the file and the column are named.
+        ModuleNotFoundError: where pandas is not installed, which the bundled copy does not need.
     """
-    rows = []
-    for file in (TEST_FILE, TRAIN_FILE):
-        for line in contents[file.path].decode("ascii").splitlines():
-            if line and not line.startswith("|"):  # adult.test opens with a comment; both end in an empty line
-                rows.append([value.strip() for value in line.removesuffix(".").split(",")])
-    columns = zip(COLUMNS, zip(*rows, strict=True), strict=True)
-    return {
-        name: np.array(values, np.float64) if name in NUMERIC else categories(values, (MISSING,))
-        for name, values in columns
-    }
+    parts = {file.path: _read_part(contents[file.path], file.path) for file in (TEST_FILE, TRAIN_FILE)}
+    test, train = parts[TEST_FILE.path], parts[TRAIN_FILE.path]
+    if len(test["age"]) != TEST_ROWS:
+        raise ValueError(f"{TEST_FILE.path} has {len(test['age'])} rows, not {TEST_ROWS}; get the official file")
+    return {name: _joined(test[name], train[name]) for name in COLUMNS}
+
+
+def _read_part(content: bytes, where: str) -> dict[str, Column]:
+    # adult.test opens with a comment, and its labels end in a full stop.
+    lines = [line.removesuffix(b".") for line in content.splitlines() if not line.startswith(b"|")]
+    text = [name for name in COLUMNS if name not in NUMERIC]
+    table = read_csv(b"\n".join(lines), where, numbers=NUMERIC, text=text, missing=(MISSING,), names=list(COLUMNS))
+    check_known(table, ADULT, where, missing=True)
+    for name in (*NUMERIC, "income", "race", "sex"):
+        if is_missing(table[name]).any():
+            raise ValueError(f"{where}: column {name!r} has no value in row {is_missing(table[name]).argmax()}")
+    return table
+
+
+def _joined(first: Column, second: Column) -> Column:
+    if isinstance(first, Categories) and isinstance(second, Categories):
+        return categories(np.concatenate([first.text(MISSING), second.text(MISSING)]), (MISSING,))
+    return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
 def prepare(contents: Mapping[str, bytes], *, variant: str) -> Prepared:
@@ -119,6 +140,12 @@ ENTRY = Entry(
     bundle=BUNDLE,
     positive="income above 50,000 dollars (favourable)",
     flaws=(
+        Flaw(
+            "rows with a missing value are left out, which earn less: the base rate is 0.2478 instead of 0.2393",
+            ("fairbinn",),
+            "keeps them",
+        ),
+        Flaw("persons from the Netherlands (one) have no feature of their country", ("fairbinn",), "has one"),
         Flaw("fnlwgt, a sampling weight of the census, is a feature", ("nash",), "leaves it out"),
         Flaw("scaling looks at validation and test rows", ("nash", "fairbinn"), "leaves numbers raw"),
         Flaw("test rows are scaled by the ranges of the test rows alone", ("fairbinn",), "leaves numbers raw"),

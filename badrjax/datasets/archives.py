@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 # is not one of them.
 _LARGEST_MEMBER = 2_000_000_000
 _GZIP = b"\x1f\x8b"
+_UNREADABLE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError,
+)  # fmt: skip
 
 
 def member_names(content: bytes, where: str) -> list[str]:
@@ -33,7 +37,8 @@ def find_member(content: bytes, base_name: str, where: str) -> str:
         ValueError: for a damaged archive, or one with no such file, or several.
     """
     names = member_names(content, where)
-    found = [name for name in names if name.rsplit("/", 1)[-1].lower() == base_name.lower()]
+    own = [name for name in names if not name.startswith("__MACOSX/")]  # a shadow of each file, made by macOS
+    found = [name for name in own if name.rsplit("/", 1)[-1].lower() == base_name.lower()]
     if len(found) == 1:
         return found[0]
     number = len(found) or "no"
@@ -66,6 +71,14 @@ def read_members(content: bytes, names: Iterable[str], where: str) -> dict[str, 
         return {name: _read(archive, name, where) for name in names}
 
 
+def check_zip(content: bytes, where: str) -> None:
+    """Raise `ValueError` unless bytes are a whole zip archive with every checksum right."""
+    with _opened(content, where) as archive:
+        broken = archive.testzip() if isinstance(archive, zipfile.ZipFile) else "all of it"
+    if broken is not None:
+        raise ValueError(f"{where} is not a whole zip archive ({broken} is damaged); download it again")
+
+
 @contextmanager
 def _opened(content: bytes, where: str) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     try:
@@ -77,7 +90,7 @@ def _opened(content: bytes, where: str) -> Iterator[zipfile.ZipFile | tarfile.Ta
             tar = gzip.decompress(content) if content.startswith(_GZIP) else content
             with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
                 yield archive
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{where} is not a whole zip or tar archive ({error}); download it again") from error
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from badrjax.datasets.dataset import standardise
-from badrjax.datasets.delimited import one_of, read_csv
+from badrjax.datasets.delimited import check_known, read_csv
 from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, OfficialSplit, Prepared
+from badrjax.datasets.known_values import BANK
 from badrjax.datasets.sources import nash_split, uci
 from badrjax.datasets.tables import Categories, Column, categories, encode_features, number_column, text_column
 
 NUMERIC = ("age", "balance", "day", "duration", "campaign", "pdays", "previous")
 TEXT = ("job", "marital", "education", "default", "housing", "loan", "contact", "month", "poutcome", "y")
-MARITAL = ("divorced", "married", "single")
 NEVER_CONTACTED = -1
 
 FILE = uci(
@@ -26,11 +26,9 @@ FILE = uci(
 
 
 def read_raw(contents: Mapping[str, bytes]) -> dict[str, Column]:
-    """The raw table, labels and marital states checked; "unknown" is a category of the file's own."""
+    """The raw table, its values checked; "unknown" is a category of the file's own."""
     table = read_csv(contents[FILE.path], FILE.path, numbers=NUMERIC, text=TEXT, sep=";")
-    one_of(text_column(table, "marital"), MARITAL, "marital", FILE.path)
-    # A label that is not there becomes the category "", which is none of the known ones.
-    one_of(categories(text_column(table, "y").text()), ("no", "yes"), "y", FILE.path)
+    check_known(table, BANK, FILE.path)
     return table
 
 

@@ -161,14 +161,17 @@ def _decode(content: bytes, where: str, label_bytes: int, names: tuple[str, ...]
 
 
 def _two_classes(value: Any) -> tuple[str, str]:
-    names = tuple(value.split(",")) if isinstance(value, str) else tuple(map(str, value))
+    if isinstance(value, set | frozenset):
+        raise TypeError(f"classes must name two classes in order, and a set has none: {value!r}")
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    names = tuple(str(name).strip() for name in given)
     if len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"classes must name two different classes, the common one first, got {value!r}")
     return names[0], names[1]
 
 
 def _share(value: Any) -> float:
-    share = float(value)
+    share = _number(value)
     if not 0.5 <= share < 1:
         raise ValueError(f"majority_share must lie in [0.5, 1), got {value!r}")
     return share
@@ -177,10 +180,18 @@ def _share(value: Any) -> float:
 def _num_train(value: Any) -> int | None:
     if value is None or value == "all":
         return None
-    number = int(value)
-    if number < 2:
-        raise ValueError(f"num_train must be at least 2, got {value!r}")
-    return number
+    number = _number(value)
+    if not (number >= 2 and number.is_integer()):
+        raise ValueError(f"num_train must be a whole number, at least 2, got {value!r}")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    """A number, or the text of one from the shell; NaN for anything else, which no range holds."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _entry(name: str, title: str, read: Any, files: Any, classes: tuple[str, str], share: float) -> Entry:

@@ -167,16 +167,20 @@ def _standardise_numbers(dataset: Dataset) -> Dataset:
 
 
 _DEFAULT = (
-    "ProPublica's filter; age, sex, race, charge degree, prior and juvenile counts: what is known at the screening, "
-    "without the COMPAS scores; raw numbers"
+    "ProPublica's filter; age, sex, race, charge degree, prior and juvenile counts, without the COMPAS scores; raw "
+    "numbers"
 )
 _CUTOFF = (
     "defendants screened after 1 April 2014 are in the table only if they reoffended, for the two "
     "years of the others were not over; so the base rate is too high (Barenstein 2019, arXiv 1906.04711)"
 )
+_AGE = (
+    "age and age_cat are those of April 2016, one to four years after the screening: all are older here than they were "
+    "then, and about one in six is in another class of ages"
+)
 _SELECTION = (
-    "defendants with a new charge that was not violent are not in the table, a selection by what happened after "
-    "the screening, so the other rows are no sample of those without a new violent charge"
+    "defendants with a new charge within two years that was not violent are not in the table, a selection by what "
+    "happened after the screening, so the other rows are no sample of those without a new violent charge"
 )
 
 ENTRY = Entry(
@@ -214,6 +218,7 @@ ENTRY = Entry(
         ),
         Flaw("scaling looks at validation and test rows", ("fairlab",), "leaves numbers raw"),
         Flaw(_CUTOFF, ("default", "fairlab"), "keeps ProPublica's rows, as the papers do"),
+        Flaw(_AGE, ("default", "fairlab"), "keeps the file's age: dates of birth are not read"),
     ),
     facts={"default": Facts(6_172, 15, 0.4551), "fairlab": Facts(6_172, 34, 0.4551)},
 )
@@ -230,6 +235,7 @@ ENTRY_VIOLENT = dataclasses.replace(
     flaws=(
         Flaw(_SELECTION, ("default",), "keeps ProPublica's rows"),
         Flaw(_CUTOFF, ("default",), "keeps ProPublica's rows"),
+        Flaw(_AGE, ("default",), "keeps the file's age: dates of birth are not read"),
     ),
     facts={"default": Facts(4_020, 15, 0.1622)},
 )

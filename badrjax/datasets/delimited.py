@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import io
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from badrjax.checks import unknown_name
-from badrjax.datasets.tables import Categories, Column
+from badrjax.datasets.tables import Categories, Column, Table, text_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,30 +46,39 @@ def read_csv(
     """
     pandas = import_pandas("reading this dataset")
     numbers, text = tuple(numbers), tuple(text)
-    frame = _read_text(pandas, content, where, pandas_options)
+    _check_widths(content, where, pandas_options.get("sep", ","), pandas_options.get("names"))
+    try:
+        frame = pandas.read_csv(
+            io.BytesIO(content), dtype=str, keep_default_na=False, skipinitialspace=True, **pandas_options
+        )
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
+        raise ValueError(f"{where} is not the table it should be ({error}); get the official file") from error
     for column in (*numbers, *text):
         if column not in frame.columns:
             raise ValueError(f"{where}: {unknown_name('column', column, map(str, frame.columns))}")
+    if frame.shape[0] == 0:
+        raise ValueError(f"{where} has no rows; get the official file")
     absent = ("", *missing)
     table: dict[str, Column] = {column: to_numbers(frame[column], where, absent) for column in numbers}
     return table | {column: to_categories(frame[column].str.strip(), absent) for column in text}
 
 
-def _read_text(pandas: ModuleType, content: bytes, where: str, options: Mapping[str, Any]) -> pd.DataFrame:
-    """Every column as text. Rows longer than the header are an error: pandas would cut them in silence."""
-    errors = (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError)
+def _check_widths(content: bytes, where: str, separator: str, names: Sequence[str] | None) -> None:
+    """Raise `ValueError` unless all rows are as wide as the header: pandas fills short ones and cuts long ones.
+
+    The message quotes no value: in a table whose columns are out of place it could be anybody's name.
+    """
+    width = None if names is None else len(names)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            return pandas.read_csv(
-                io.BytesIO(content),
-                dtype=str,
-                keep_default_na=False,
-                skipinitialspace=True,
-                index_col=False,
-                **options,
-            )
-    except (*errors, pandas.errors.ParserWarning) as error:
+        stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        for line, values in enumerate(csv.reader(stream, delimiter=separator), start=1):
+            width = len(values) if width is None else width
+            if values and len(values) != width:
+                raise ValueError(
+                    f"{where} has {len(values)} values separated by {separator!r} in line {line}, not {width}; get the "
+                    "official file"
+                )
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{where} is not the table it should be ({error}); get the official file") from error
 
 
@@ -82,7 +91,7 @@ def to_numbers(series: pd.Series[Any], where: str, missing: Sequence[str] = ("",
     pandas = import_pandas("reading this dataset")
     present = ~series.isin(missing).to_numpy()
     values = pandas.to_numeric(series.where(present), errors="coerce").to_numpy(np.float64)
-    bad = np.flatnonzero(np.isnan(values) & present)
+    bad = np.flatnonzero(~np.isfinite(values) & present)
     if bad.size:
         raise ValueError(
             f"{where} has {series.iloc[bad[0]]!r} in column {series.name!r}, row {bad[0]}, where a number should "
@@ -108,6 +117,19 @@ def one_of(column: Categories, known: Iterable[str], name: str, where: str) -> C
         if value not in known:
             raise ValueError(f"{where}: column {name!r} has the {unknown_name('category', value, known)}")
     return column
+
+
+def check_known(table: Table, known: Mapping[str, Iterable[str]], where: str, *, missing: bool = False) -> None:
+    """Raise `ValueError` for text columns with values that are not known, or with none unless `missing`.
+
+    The column, and the value or the row, are named.
+    """
+    for name, values in known.items():
+        column = text_column(table, name)
+        one_of(column, values, name, where)
+        if not missing and (column.codes < 0).any():
+            row = int(np.argmax(column.codes < 0))
+            raise ValueError(f"{where}: column {name!r} has no value in row {row}; get the official file")
 
 
 def recode(column: Categories, meaning: Mapping[str, str], name: str, where: str) -> Categories:

@@ -47,23 +47,40 @@ def cache_directory() -> Path | None:
 
 
 def data_directories(data_home: str | os.PathLike[str] | None) -> list[Path]:
-    """The user's own directories of files, in order: `data_home`, then the one that `BADRJAX_DATA` names."""
-    named = (data_home, os.environ.get(ENVIRONMENT_VARIABLE))
-    return [Path(directory).expanduser() for directory in named if directory]
+    """The user's own directories of files, in order: `data_home`, then the one that `BADRJAX_DATA` names.
+
+    Raises:
+        ValueError: for one that is no directory.
+    """
+    named = (("data_home", data_home), (ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE)))
+    return [_directory(name, directory) for name, directory in named if directory]
 
 
-def find(file: DataFile, data_home: str | os.PathLike[str] | None) -> Path | None:
+def find(file: DataFile, data_home: str | os.PathLike[str] | None, *, clean: bool = True) -> Path | None:
     """Where a file lies: the first of the user's directories that has it, then the cache.
 
-    A file in the cache with another SHA-256 than the pinned one is removed and not found: the cache is ours.
+    Args:
+        file: what to look for.
+        data_home: directory to look in first.
+        clean: whether a file in the cache whose SHA-256 is known to be wrong is removed and not found; it is
+            found if not.
+
+    Raises:
+        ValueError: for a named directory that is none.
     """
     for directory in data_directories(data_home):
-        if (directory / file.path).exists():
+        if os.path.lexists(directory / file.path):
             return directory / file.path
     cache = cache_directory()
-    if cache is None or not (cache / file.path).is_file():
+    if cache is None:
         return None
-    return _unspoilt(cache / file.path, file)
+    path = cache / file.path
+    try:
+        if not path.is_file() or (clean and not _as_it_came(path, file)):
+            return None
+    except PermissionError:  # somebody else's cache
+        return None
+    return path
 
 
 def read_file(path: Path, file: DataFile, remedy: str) -> bytes:
@@ -71,9 +88,13 @@ def read_file(path: Path, file: DataFile, remedy: str) -> bytes:
 
     Raises:
         ValueError: for another SHA-256, with what the file looks like instead.
-        IsADirectoryError: for a directory.
+        FileNotFoundError: for a link to nowhere.
+        OSError: for a directory, or a file that may not be read; with the remedy.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}); {remedy}") from error
     check_content(str(path), content, file, remedy)
     return content
 
@@ -116,21 +137,38 @@ def read_bundled(file: DataFile, remedy: str) -> bytes:
     return read_file(path, file, remedy)
 
 
-def _unspoilt(path: Path, file: DataFile) -> Path | None:
+def _directory(name: str, directory: str | os.PathLike[str]) -> Path:
+    try:
+        path = Path(directory).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name} {os.fspath(directory)!r}: {error}") from error
+    if not path.is_dir():
+        raise ValueError(f"{name} names {path}, which is no directory; make it, or name another")
+    return path
+
+
+def _as_it_came(path: Path, file: DataFile) -> bool:
+    """Whether a file in the cache has the SHA-256 that it came with; one that has not is removed."""
     first_use = path.with_name(path.name + FIRST_USE_SUFFIX)
     expected = file.sha256 or (first_use.read_text().strip() if first_use.is_file() else "")
-    if expected and sha256(path.read_bytes()) == expected:
-        return path
+    # A file without either was put there by hand: it is the user's, and all that can be checked is its structure.
+    if not expected or sha256(path.read_bytes()) == expected:
+        return True
     path.unlink(missing_ok=True)
     first_use.unlink(missing_ok=True)
-    return None
+    return False
 
 
 def _appearance(content: bytes) -> str:
     """What a wrong file looks like, for its message."""
-    start = content[:512].lstrip().lower()
     if not content:
         return "it is empty"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")) or b"<html" in start:
+    if looks_like_page(content):
         return "it is a web page, not data"
     return f"it has {len(content):,} bytes; altered copies with other line endings or values are about"
+
+
+def looks_like_page(content: bytes) -> bool:
+    """Whether bytes look like a web page, as servers send in place of a file."""
+    start = content[:512].lstrip().lower()
+    return start.startswith((b"<!doctype", b"<html", b"<?xml")) or b"<html" in start

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from badrjax.datasets.delimited import one_of
+from badrjax.datasets.delimited import check_known
 from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, Prepared
 from badrjax.datasets.files import DataFile
+from badrjax.datasets.known_values import GERMAN
 from badrjax.datasets.packing import unpack_table
 from badrjax.datasets.sources import uci
 from badrjax.datasets.tables import Column, categories, encode_features, number_column, text_column
@@ -24,7 +25,7 @@ NUMERIC = (
     "dependants", "risk",
 )  # fmt: skip
 # Codes of personal status, as the file's description reads them.
-FEMALE, MALE = ("A92", "A95"), ("A91", "A93", "A94")
+FEMALE = ("A92", "A95")
 GOOD, BAD = 1, 2
 
 FILE = uci(
@@ -42,14 +43,17 @@ def read_raw(contents: Mapping[str, bytes]) -> dict[str, Column]:
         contents: bytes of the raw file, by path.
 
     Raises:
-        ValueError: for a row with another number of values, or a value that is no number where one should be.
+        ValueError: for a row with another number of values, a value that is no number where one should
+            be, or an unknown code.
     """
     rows = [line.split() for line in contents[FILE.path].decode("ascii", "replace").splitlines() if line.strip()]
     widths = sorted({len(row) for row in rows})
     if widths != [len(COLUMNS)]:
         raise ValueError(f"{FILE.path} has rows of {widths} values, not {len(COLUMNS)}; get the official file")
     columns = zip(COLUMNS, zip(*rows, strict=True), strict=True)
-    return {name: _numbers(name, values) if name in NUMERIC else categories(values) for name, values in columns}
+    table = {name: _numbers(name, values) if name in NUMERIC else categories(values) for name, values in columns}
+    check_known(table, GERMAN, FILE.path)
+    return table
 
 
 def _numbers(name: str, values: tuple[str, ...]) -> np.ndarray:
@@ -66,8 +70,7 @@ def prepare(contents: Mapping[str, bytes], *, variant: str) -> Prepared:
     age, risk = number_column(table, "age"), number_column(table, "risk")
     if not np.isin(risk, (GOOD, BAD)).all():
         raise ValueError(f"{FILE.path} has a risk other than {GOOD} (good) and {BAD} (bad); get the official file")
-    status = one_of(text_column(table, "personal_status"), (*FEMALE, *MALE), "personal_status", FILE.path)
-    female = np.isin(status.text(), FEMALE)
+    female = np.isin(text_column(table, "personal_status").text(), FEMALE)
     return Prepared(
         features=encode_features({name: column for name, column in table.items() if name != "risk"}),
         label=risk == GOOD,

@@ -40,8 +40,8 @@ def prepare(contents: Mapping[str, bytes], *, variant: str, target: str) -> Prep
         label_name=target,
         positive="",
         attributes={
-            "sex": Attribute(sex, ("sex",)),
-            "over_65": Attribute(categories(np.where(age > MEDIAN_AGE, "over 65", "up to 65")), ("age",)),
+            "sex": Attribute(sex, ("sex", SUBJECT)),
+            "over_65": Attribute(categories(np.where(age > MEDIAN_AGE, "over 65", "up to 65")), ("age", SUBJECT)),
         },
         domains={"subject": number_column(table, SUBJECT).astype(np.int64)},
     )

@@ -27,7 +27,7 @@ from badrjax.datasets import (
 )
 from badrjax.datasets.assembly import Rules, assemble
 from badrjax.datasets.dataset import Dataset
-from badrjax.datasets.entry import Entry
+from badrjax.datasets.entry import Entry, Option, Prepared
 from badrjax.datasets.fetching import fetch_file
 from badrjax.datasets.files import (
     ENVIRONMENT_VARIABLE,
@@ -36,6 +36,7 @@ from badrjax.datasets.files import (
     data_directories,
     find,
     read_bundled,
+    read_file,
     read_files,
     sha256,
 )
@@ -116,12 +117,21 @@ def load_dataset(
     contents = _contents(entry, settings, data_home, download)
     return assemble(
         entry,
-        entry.prepare(contents, variant=chosen, **settings),
+        _prepared(entry, contents, chosen, settings),
         sensitive=attributes,
         variant=chosen,
         rules=Rules(standardise, sensitive_features, min_group_rows, num_groups),
         checksums={path: sha256(content) for path, content in contents.items()},
     )
+
+
+def _prepared(entry: Entry, contents: Mapping[str, bytes], variant: str, settings: Mapping[str, Any]) -> Prepared:
+    try:
+        return entry.prepare(contents, variant=variant, **settings)
+    except ValueError as error:
+        if any(path in str(error) for path in contents):
+            raise
+        raise ValueError(f"{entry.name}, made of {', '.join(contents)}: {error}") from error
 
 
 def fetch_dataset(
@@ -150,7 +160,14 @@ def fetch_dataset(
     """
     entry = dataset_info(name)
     files = _downloadable(entry.alternatives(_options(entry, options)))
-    return [find(file, data_home) or _fetch(entry, file, unpinned, progress) for file in files]
+    return [_at_hand(entry, file, data_home) or _fetch(entry, file, unpinned, progress) for file in files]
+
+
+def _at_hand(entry: Entry, file: DataFile, data_home: str | os.PathLike[str] | None) -> Path | None:
+    path = find(file, data_home)
+    if path is not None:
+        read_file(path, file, f"put the official file from {entry.source} in its place, or remove it")
+    return path
 
 
 def verify_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None, **options: Any) -> list[FileState]:
@@ -177,14 +194,21 @@ def _attributes(entry: Entry, sensitive: str | Sequence[str] | None, variant: st
 
 def _options(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
+        if not entry.options:
+            raise ValueError(f"unknown option of {entry.name} {name!r}: it has none of its own")
         _known(f"option of {entry.name}", name, entry.options)
-    settings = {}
-    for name, option in entry.options.items():
-        value = given.get(name, option.default)
-        if option.values:
-            _known(f"value of {name}", value, option.values)
-        settings[name] = option.check(value) if option.check is not None else value
-    return settings
+    return {name: _value(name, option, given.get(name)) for name, option in entry.options.items()}
+
+
+def _value(name: str, option: Option, given: Any) -> Any:
+    """The value of an option, its default where none is given."""
+    value = option.default if given is None else given
+    if option.values:
+        return _known(f"value of {name}", str(value), option.values)
+    try:
+        return option.check(value) if option.check is not None else value
+    except TypeError as error:
+        raise TypeError(f"option {name}: {error}") from error
 
 
 def _contents(

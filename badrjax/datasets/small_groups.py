@@ -37,6 +37,11 @@ def drop_small_groups(dataset: Dataset, min_rows: int) -> Dataset:
         f"{name!r} ({count})" for name, count in zip(dataset.group_names, counts, strict=True) if count < min_rows
     )
     kept = take(dataset, np.flatnonzero(~small[dataset.group]))
+    classes = np.issubdtype(dataset.y.dtype, np.integer)
+    if classes and np.ptp(kept.y) == 0 and np.ptp(dataset.y) > 0:
+        raise ValueError(
+            f"min_rows {min_rows} leaves rows of a single class, y = {kept.y[0]}; lower it, or merge groups"
+        )
     return dataclasses.replace(kept, notes=(*dataset.notes, note))
 
 

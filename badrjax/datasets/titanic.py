@@ -104,7 +104,7 @@ ENTRY = Entry(
     positive="survived (favourable)",
     flaws=(
         Flaw("boat (who got into one) and body (whose was found) give the label away", ("nash",), "leaves them out"),
-        Flaw("ticket, cabin and home make features of one or two rows each", ("nash",), "leaves them out"),
+        Flaw("ticket, cabin and home make features of one or two rows each, mostly", ("nash",), "leaves them out"),
         Flaw("a missing age counts as 0 years, a missing fare as 0 pounds", ("nash",), "0 with an indicator"),
         Flaw("class counts as a number", ("nash",), "one 0/1 feature a class"),
         Flaw("scaling looks at validation and test rows", ("nash",), "leaves numbers raw"),

@@ -18,7 +18,7 @@ class FileState(NamedTuple):
         file: the file.
         path: where it lies; `None` where it is nowhere.
         state: "verified" (the pinned SHA-256), "unpinned" (there, with no SHA-256 to hold against it), "wrong"
-            (another SHA-256) or "missing".
+            (another SHA-256, or no file that can be read) or "missing".
         sha256: what was found.
     """
 
@@ -32,16 +32,21 @@ def check_files(
     entry: Entry, options: Mapping[str, Any], data_home: str | os.PathLike[str] | None = None
 ) -> list[FileState]:
     """The state of each file of a dataset, of the bundled copy too, without loading it."""
-    states = [_state(file, find(file, data_home)) for files in entry.alternatives(options) for file in files]
-    splits = [_state(split.file, find(split.file, data_home)) for split in entry.official_splits.values()]
+    states = [
+        _state(file, find(file, data_home, clean=False)) for files in entry.alternatives(options) for file in files
+    ]
+    splits = [_state(split.file, find(split.file, data_home, clean=False)) for split in entry.official_splits.values()]
     bundle = [] if entry.bundle is None else [_state(entry.bundle, BUNDLED_DIRECTORY / entry.bundle.path)]
     return [*states, *bundle, *splits]
 
 
 def _state(file: DataFile, path: Path | None) -> FileState:
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return FileState(file, None, "missing")
-    found = sha256(path.read_bytes())
+    try:
+        found = sha256(path.read_bytes())
+    except OSError as error:
+        return FileState(file, path, "wrong", f"({error.strerror})")
     if not file.sha256:
         return FileState(file, path, "unpinned", found)
     return FileState(file, path, "verified" if found == file.sha256 else "wrong", found)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
+from badrjax.datasets import dataset_info, load_dataset
 from badrjax.datasets import files as files_module
-from badrjax.datasets import load_dataset
 from badrjax.datasets.adult import BUNDLE, COLUMNS, TEST_FILE, TRAIN_FILE
 from badrjax.datasets.bundled import build
 from badrjax.datasets.packing import unpack_table
@@ -207,3 +207,61 @@ def test_lost_bundle_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(files_module, "BUNDLED_DIRECTORY", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"adult\.npz is missing .*reinstall badrjax"):
         load_dataset("adult")
+
+
+def _rows(part, number=3):
+    """Some rows in the format of one of the two files."""
+    values = ["39", "Private", "77516", "Bachelors", "13", "Divorced", "Sales", "Husband", "White", "Male", "0", "0"]
+    row = [*values, "40", "Cuba", "<=50K." if part is TEST_FILE else ">50K"]
+    return (["|1x3 Cross validator"] if part is TEST_FILE else []) + [", ".join(row)] * number
+
+
+def _contents(old="", new=""):
+    lines = {file.path: "\n".join([*_rows(file), ""]).encode() for file in (TEST_FILE, TRAIN_FILE)}
+    return {path: content.replace(old.encode(), new.encode(), 1) for path, content in lines.items()} if old else lines
+
+
+def test_small_raw_files(monkeypatch):
+    monkeypatch.setattr("badrjax.datasets.adult.TEST_ROWS", 3)
+    prepared = dataset_info("adult").prepare(_contents("Private", "?"), variant="default")
+    assert prepared.label.tolist() == [False] * 3 + [True] * 3
+    assert prepared.domains["part"].text().tolist() == ["test"] * 3 + ["train"] * 3
+    column = prepared.features.names.index("workclass_Private")
+    assert prepared.features.x[:, column].tolist() == [0, 1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Male", "male", r"adult\.test: column 'sex' has the unknown category 'male': did you mean 'Male'"),
+        ("Private", "martian", "column 'workclass' has the unknown category 'martian'"),
+        ("Male", "?", "column 'sex' has no value in row 0"),
+        (">50K", ">50k", r"adult\.data: column 'income' has the unknown category '>50k'"),
+        ("39,", "old,", r"adult\.test has 'old' in column 'age', row 0, where a number should be"),
+        ("39,", "1e400,", r"has '1e400' in column 'age'"),
+        ("39,", "?,", "column 'age' has no value in row 0"),
+        (", Male", "", r"adult\.test has 14 values separated by ',' in line 1, not 15"),
+        ("39,", "39, 39,", "has 16 values separated by ',' in line 1"),
+        ("39,", "\ufeffold,", "where a number should be"),
+    ],
+)
+def test_altered_raw_files_are_refused(old, new, message):
+    with pytest.raises(ValueError, match=message):
+        dataset_info("adult").prepare(_contents(old, new), variant="default")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"adult\.data has no rows|adult\.data is not the table"),
+        (b"<!DOCTYPE html>\n<html></html>\n", r"adult\.data has 1 values"),
+    ],
+)
+def test_what_is_no_table_is_refused(content, message):
+    with pytest.raises(ValueError, match=message):
+        dataset_info("adult").prepare(_contents() | {TRAIN_FILE.path: content}, variant="default")
+
+
+def test_a_test_part_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"adult\.test has 3 rows, not 16281"):
+        dataset_info("adult").prepare(_contents(), variant="default")

@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import io
+import os
 import threading
 import time
 import zipfile
@@ -53,6 +54,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(GOOD[:10])
         self.wfile.flush()
         time.sleep(3)
+
+    def empty_csv(self):
+        self.answer(b"")
+
+    def damaged_zip(self):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("good.csv", GOOD)
+        content = bytearray(stream.getvalue())
+        content[500] ^= 1
+        self.answer(bytes(content))
 
     def archive_zip(self):
         stream = io.BytesIO()
@@ -143,6 +155,64 @@ def test_an_unpinned_file_is_taken_only_when_asked_and_pinned_from_then_on(serve
     path.write_bytes(GOOD + b"more")
     assert find(file, None) is None
     assert left_in_cache() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "message"),
+    [
+        ("page.csv", "made/good.csv", "a web page came from"),
+        ("empty.csv", "made/good.csv", "nothing came from"),
+        ("good.csv", "made/good.zip", "is not a whole zip or tar archive"),
+        ("damaged.zip", "made/good.zip", r"is not a whole zip archive \(good\.csv is damaged\)"),
+    ],
+)
+def test_an_unpinned_file_must_at_least_be_whole(server, name, path, message):
+    file = dataclasses.replace(file_at(server, name, sha256=""), path=path)
+    with pytest.raises(ValueError, match=message):
+        fetch_file(file, unpinned=True)
+    assert left_in_cache() == []
+
+
+def test_a_file_that_the_user_put_into_the_cache_is_never_removed(server):
+    mine = cache_directory() / "made/good.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(GOOD)
+    file = file_at(server, "good.csv", sha256="")
+    assert find(file, None) == mine
+    assert mine.read_bytes() == GOOD
+
+
+def test_what_a_killed_download_left_is_removed_after_a_day(server):
+    old, new = (cache_directory() / name for name in ("part-old", "part-new"))
+    for part in (old, new):
+        part.mkdir(parents=True)
+        (part / "download").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    fetch_file(file_at(server, "good.csv"))
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_cache_that_cannot_be_written_is_said(server, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ConnectionError, match=r"made/good\.csv could not be put into the cache .*XDG_CACHE_HOME"):
+        fetch_file(file_at(server, "good.csv"))
+
+
+def test_fetching_does_not_call_a_wrong_file_of_the_users_a_success(server, german_online, tmp_path):
+    (tmp_path / "german").mkdir()
+    (tmp_path / "german/german.data").write_bytes(PAGE)
+    with pytest.raises(ValueError, match="is not the published data"):
+        fetch_dataset("german", data_home=tmp_path)
+    assert [found.state for found in verify_dataset("german", data_home=tmp_path)] == ["wrong"]
+
+
+def test_verifying_removes_nothing(server, german_online):
+    load_dataset("german")
+    cached = cache_directory() / "german/german.data"
+    cached.write_bytes(b"spoilt")
+    assert [found.state for found in verify_dataset("german")] == ["wrong"]
+    assert cached.read_bytes() == b"spoilt"
 
 
 def test_a_file_without_an_address_is_not_fetched():

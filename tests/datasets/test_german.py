@@ -5,6 +5,7 @@ import pytest
 from badrjax.datasets import dataset_info, load_dataset
 from badrjax.datasets.files import BUNDLED_DIRECTORY
 from badrjax.datasets.german import BUNDLE, COLUMNS, ENTRY, FILE, NUMERIC, read_raw
+from badrjax.datasets.known_values import GERMAN
 from badrjax.datasets.packing import pack_table, unpack_table
 from badrjax.datasets.tables import Categories
 
@@ -103,7 +104,7 @@ def test_the_published_file_gives_the_same_dataset(german, real_data):
 # Invented files of the same format.
 
 
-ROW = {name: "1" if name in NUMERIC else "A1" for name in COLUMNS} | {"personal_status": "A93"}
+ROW = {name: "1" if name in NUMERIC else GERMAN[name][0] for name in COLUMNS} | {"personal_status": "A93"}
 
 
 def _invented(*changes):

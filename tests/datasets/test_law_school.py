@@ -210,5 +210,5 @@ def test_a_table_without_a_column_or_no_table_is_refused():
         _prepare({FILE.path: b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n"})
     with pytest.raises(ValueError, match=r"prediction\.csv has no row with all that is needed"):
         _prepare(_invented({"zgpa": ""}), target="zgpa")
-    with pytest.raises(ValueError, match=r"prediction\.csv has no row with all that is needed"):
+    with pytest.raises(ValueError, match=r"prediction\.csv has no rows"):
         _prepare(_invented())

@@ -85,7 +85,7 @@ def test_every_entry_says_what_it_is():
         (
             "adult",
             {"standardize": "all"},
-            "unknown option of adult 'standardize'",
+            "unknown option of adult 'standardize': it has none of its own",
         ),
         ("adult", {"standardise": "al"}, "unknown value of standardise 'al': did you mean 'all'"),
     ],
@@ -139,7 +139,8 @@ def test_data_home_comes_before_the_environment(raw_adult, tmp_path, monkeypatch
 
 
 def test_directory_without_the_files_leaves_the_bundle(tmp_path, monkeypatch, adult):
-    monkeypatch.setenv("BADRJAX_DATA", str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("BADRJAX_DATA", str(tmp_path / "empty"))
     np.testing.assert_array_equal(load_dataset("adult", data_home=tmp_path).y, adult.y)
 
 
@@ -150,6 +151,30 @@ def test_dataset_without_bundle_or_files_says_where_to_get_them(tmp_path, monkey
         load_dataset("other", download=False)
     with pytest.raises(FileNotFoundError, match=f"looked in {tmp_path}"):
         load_dataset("other", data_home=tmp_path, download=False)
+
+
+@pytest.mark.parametrize("named_by", ["data_home", "BADRJAX_DATA"])
+def test_a_directory_that_is_none_is_said(tmp_path, monkeypatch, named_by):
+    if named_by == "BADRJAX_DATA":
+        monkeypatch.setenv("BADRJAX_DATA", "~nosuchuser/data")
+        with pytest.raises(ValueError, match="BADRJAX_DATA '~nosuchuser/data'"):
+            load_dataset("adult")
+    for nowhere in (tmp_path / "nowhere", __file__):
+        monkeypatch.setenv("BADRJAX_DATA", str(nowhere) if named_by == "BADRJAX_DATA" else "")
+        keywords = {"data_home": nowhere} if named_by == "data_home" else {}
+        with pytest.raises(ValueError, match=f"{named_by} names .* which is no directory"):
+            load_dataset("adult", **keywords)
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    (tmp_path / TEST_FILE.path).mkdir(parents=True)
+    (tmp_path / TRAIN_FILE.path).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match=r"adult\.test cannot be read \(Is a directory\); put the official file"):
+        load_dataset("adult", data_home=tmp_path)
+    (tmp_path / TEST_FILE.path).rmdir()
+    (tmp_path / TEST_FILE.path).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"adult\.test cannot be read"):
+        load_dataset("adult", data_home=tmp_path)
 
 
 # Datasets.

@@ -106,6 +106,12 @@ def test_bad_numbers_are_refused(rule, number, error, message):
         rule(make([4, 5]), number)
 
 
+def test_dropping_may_not_leave_a_single_class():
+    dataset = dataclasses.replace(make([5, 1]), y=(make([5, 1]).group == 1).astype(np.int32))
+    with pytest.raises(ValueError, match="single class, y = 0"):
+        drop_small_groups(dataset, 2)
+
+
 def test_load_dataset_drops_before_it_merges():
     dataset = load_dataset("adult", sensitive=("sex", "race"), min_group_rows=200, num_groups=3)
     assert dataset.num_groups == 3

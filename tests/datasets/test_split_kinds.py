@@ -63,6 +63,11 @@ def test_stratified_split_keeps_single_rows_for_training():
         ("domain", {"domain": "state", "train": ("SD", "VT", "WY")}, "no value of state is left for test"),
         ("domain", {"domain": "state", "test": []}, "no value of state is left for test"),
         ("domain", {"domain": "state", "train": "SD", "validation_fraction": 1.0}, r"must lie in \[0, 1\)"),
+        ("domain", {"domain": "state", "train": "SD", "validation_fraction": "0.1"}, r"must lie in \[0, 1\)"),
+        ("domain", {"domain": "state", "train": "SD", "validation_fraction": 0.01}, "leaves .* 0 for the validation"),
+        ("domain", {"domain": "state", "train": "SD", "validation_fraction": 0.99}, "leaves 0 to train on"),
+        ("random", {"fractions": ("a", 0, 0)}, "three numbers"),
+        ("balanced", {"test_fraction": None}, "between 0 and 1"),
     ],
 )
 def test_impossible_splits_say_why(kind, options, message):
@@ -124,6 +129,14 @@ def test_domain_split_trains_on_one_state_and_tests_on_others():
     assert one.validation.size == round(0.25 * (state == "VT").sum())
     others = split(dataset, "domain", 1, domain="state", test="WY")
     np.testing.assert_array_equal(others.train, np.flatnonzero(state != "WY"))
+
+
+def test_values_of_a_domain_may_be_numbers_or_an_array():
+    years = np.array([2016, 2018] * 8)
+    dataset = dataclasses.replace(make([[8, 8]]), domains={"year": encode_groups(years)})
+    for asked in (2016, [2016], np.array([2016]), "2016"):
+        splits = split(dataset, "domain", domain="year", train=asked)
+        np.testing.assert_array_equal(splits.train, np.flatnonzero(years == 2016))
 
 
 def test_a_sensitive_attribute_is_a_domain_too(adult):

@@ -6,6 +6,7 @@ import pytest
 
 from badrjax.datasets import dataset_info, load_dataset
 from badrjax.datasets.assembly import Rules, assemble
+from badrjax.datasets.known_values import STUDENT
 from badrjax.datasets.student import MAT, MAT_FILE, NUMERIC, POR, POR_FILE, TEXT, prepare
 
 HEADER = [*TEXT[:2], "age", *TEXT[2:5], *NUMERIC[1:], *TEXT[5:]]
@@ -13,7 +14,7 @@ LOADED = [(entry, variant) for entry in (POR, MAT) for variant in entry.variants
 
 
 def _row(**values):
-    usual = dict.fromkeys(HEADER, '"yes"') | dict.fromkeys(NUMERIC, "2") | {"age": "17", "G1": '"9"'}
+    usual = {name: f'"{STUDENT[name][0]}"' for name in TEXT} | dict.fromkeys(NUMERIC, "2") | {"age": "17", "G1": '"9"'}
     usual |= {"sex": '"F"', "address": '"U"', "school": '"GP"', "G3": "10"}
     return ";".join(str((usual | values)[name]) for name in HEADER)
 
@@ -154,6 +155,10 @@ def test_unknown_target_is_answered_with_the_nearest():
         (_contents(*ROWS, header=["school", "gender", *HEADER[2:]]), "student-por.csv: unknown column 'sex'"),
         (_contents(*ROWS, _row(sex='"X"')), "column 'sex' has the unknown category 'X'"),
         (_contents(*ROWS, _row(address='"C"')), "column 'address' has the unknown category 'C'"),
+        (_contents(*ROWS, _row(Mjob='""')), "column 'Mjob' has no value in row 3"),
+        (_contents(*ROWS, _row() + ";1"), "has 34 values separated by ';' in line 5, not 33"),
+        (_contents(*ROWS, _row().rsplit(";", 1)[0]), "has 32 values separated by ';' in line 5, not 33"),
+        (_contents(), "student-por.csv has no rows"),
         (_contents(*ROWS, _row(G3="ten")), "has 'ten' in column 'G3', row 3"),
         (_contents(*ROWS, _row(G3="")), "column 'G3' has no grade in row 3"),
         (_contents(*ROWS, _row(absences="")), "column 'absences' has no number in row 3"),
@@ -161,7 +166,21 @@ def test_unknown_target_is_answered_with_the_nearest():
         ({POR_FILE.path: b"<!DOCTYPE html>\n<html><body>Gone</body></html>\n"}, "unknown column 'age'"),
         ({POR_FILE.path: b""}, "student-por.csv is not the table it should be"),
     ],
-    ids=["column", "sex", "address", "number", "no grade", "no number", "commas", "web page", "empty"],
+    ids=[
+        "column",
+        "sex",
+        "address",
+        "no value",
+        "long row",
+        "short row",
+        "no rows",
+        "number",
+        "no grade",
+        "no number",
+        "commas",
+        "web page",
+        "empty",
+    ],
 )
 @pytest.mark.parametrize("variant", ["default", "nash"])
 def test_bad_file_is_refused(contents, message, variant):

@@ -17,6 +17,8 @@ CODES = {
     "POBP": range(1, 555), "OCCP": range(10, 9_921),
 }  # fmt: skip
 """Codes of each column; of the two long lists, only the first and the last are known here."""
+AGES = range(100)
+"""Whole years; in each state the oldest persons have their mean age, which is below 100, too."""
 
 # The Bureau withholds some answers in some areas and writes 8 there: in 2018 to ancestry and to questions on the
 # past 12 months (marriages), to which births belong. Such an answer is as good as missing.
@@ -50,9 +52,9 @@ _FIRST_FOREIGN_BIRTHPLACE = 100
 
 
 def check_codes(table: Numbers, columns: Iterable[str], where: str) -> None:
-    """Raise `ValueError` for a value of `columns` that is none of their codes; file, column and row are named."""
+    """Raise `ValueError` for a value that is no code of its column, or no age; file, column and row are named."""
     for column in columns:
-        values, codes = table[column], CODES[column]
+        values, codes = table[column], AGES if column == "AGEP" else CODES[column]
         whole = values == np.floor(values)
         known = np.isnan(values) | (whole & (values >= codes[0]) & (values <= codes[-1]))
         if column in MAY_BE_SUPPRESSED:
@@ -60,8 +62,8 @@ def check_codes(table: Numbers, columns: Iterable[str], where: str) -> None:
         if not known.all():
             row = int(np.argmin(known))
             raise ValueError(
-                f"{where} has {values[row]:g} in column {column!r}, row {row}, where the codes go from {codes[0]} to "
-                f"{codes[-1]}; get the official file"
+                f"{where} has {values[row]:g} in column {column!r}, row {row}, where whole numbers go from {codes[0]} "
+                f"to {codes[-1]}; get the official file"
             )
 
 

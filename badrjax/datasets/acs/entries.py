@@ -47,10 +47,14 @@ _SENSITIVE = {
     "over_40": "age: over 40, up to 40",
     "state": "postal codes of the states asked for",
 }
+_TELLS_AGE = "sensitive_features='drop' leaves out, too, what only some ages are asked: "
 _INCOME_SENSITIVE = {
     "job": "class of worker: Private, Public, Self; others have no value",
     "race_5": "race by five values: Asian, Black, Indigenous, Other, White",
-    "marital": "marital status: Divorced, Married, Never, Other",
+    "marital": (
+        "marital status: Divorced, Married, Never, Other; sensitive_features='drop' leaves out, too, the relation to "
+        "the householder, whose husband or wife is married"
+    ),
 }
 
 _CODES_AS_NUMBERS = "codes of categories (occupation, race, birthplace, ...) are numbers"
@@ -90,11 +94,19 @@ _TRAVEL_FLAWS = (
     ),
     Flaw("areas have numbers that are unique only within a state", ("folktables", "badr"), "leaves areas out"),
     Flaw(
-        "rows of small cells of sex, race and age are left out, a choice that looks at all rows",
+        "rows of small cells of sex, race and age in a state and year are left out, a choice that looks at all rows",
         ("badr",),
         "keeps all rows",
     ),
 )
+
+
+def _sensitive(problem: Problem) -> dict[str, str]:
+    texts = _SENSITIVE | (_INCOME_SENSITIVE if problem is INCOME else {})
+    told_by = problem.tells_age()
+    if told_by:
+        texts["over_40"] += f"; {_TELLS_AGE}{', '.join(told_by)}"
+    return texts
 
 
 def _entry(
@@ -119,7 +131,7 @@ def _entry(
         title=title,
         prepare=functools.partial(prepare, problem=problem),
         variants=offered,
-        sensitive=_SENSITIVE | (_INCOME_SENSITIVE if income else {}),
+        sensitive=_sensitive(problem),
         source="U.S. Census Bureau, https://www2.census.gov/programs-surveys/acs/data/pums/",
         licence="US Census Bureau public-use microdata, no copyright (cite source)",
         citation=(
@@ -179,7 +191,7 @@ ENTRIES = (
             "badr": Facts(74_762, 16, 0.3455),
         },
         flaws=_TRAVEL_FLAWS,
-        variants={"badr": f"{_BADR}; without the rows of a sex, race and age with at most 16"},
+        variants={"badr": f"{_BADR}; without the rows of a sex, race and age with at most 16 in their state and year"},
         default_sensitive={"badr": ("sex", "race", "over_40")},
     ),
     _entry(

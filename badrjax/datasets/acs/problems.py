@@ -37,6 +37,14 @@ class Condition(NamedTuple):
         return np.asarray(_RELATIONS[self.relation](table[self.column], self.value))
 
 
+# Ages, from the first to the last, that have an answer in a column, where nothing but the age decides it (for
+# births, the sex, too): by the survey's dictionary, and for `ESP` the definition of a householder's own child.
+_UNIVERSES = {
+    "DREM": (5, 99), "ESP": (0, 17), "ESR": (16, 99), "FER": (15, 50), "GCL": (30, 99), "MIG": (1, 99),
+    "MIL": (17, 99), "PINCP": (15, 99), "SCHL": (3, 99),
+}  # fmt: skip
+
+
 class Problem(NamedTuple):
     """A prediction problem.
 
@@ -55,6 +63,23 @@ class Problem(NamedTuple):
     keep: tuple[Condition, ...]
     may_miss: tuple[str, ...] = ()
     badr_keep: tuple[Condition, ...] = ()
+
+    def tells_age(self) -> tuple[str, ...]:
+        """Features, besides the age, that are empty at some of the ages of the rows and not at the others, sorted."""
+        ages = set(range(100))
+        for condition in self.keep:
+            if condition.column == "AGEP":
+                met = condition.met({"AGEP": np.arange(100)})
+                ages &= set(np.flatnonzero(met).tolist())
+            elif condition.column in _UNIVERSES:
+                ages &= _universe(condition.column)  # an empty value meets no condition
+        partly = (column for column in _UNIVERSES if ages & _universe(column) and ages - _universe(column))
+        return tuple(column for column in partly if column in self.features)
+
+
+def _universe(column: str) -> set[int]:
+    first, last = _UNIVERSES[column]
+    return set(range(first, last + 1))
 
 
 # What the extraction of the Adult data asked for.

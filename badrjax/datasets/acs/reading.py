@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from badrjax.datasets.acs.states import FIPS, member_name
-from badrjax.datasets.archives import member_names, read_member
+from badrjax.datasets.archives import find_member, read_member
 from badrjax.datasets.delimited import import_pandas, to_numbers
 
 # Every person has these; the groups and the order of ages rest on them.
 _NEVER_EMPTY = ("AGEP", "SEX", "RAC1P")
+_REMEDY = "get the official archive"
 
 
 def read_persons(archive: bytes, state: str, year: int, columns: Iterable[str], where: str) -> dict[str, np.ndarray]:
@@ -30,71 +33,87 @@ def read_persons(archive: bytes, state: str, year: int, columns: Iterable[str], 
 
     Raises:
         ValueError: for an archive that is damaged or lacks the table, for a table without one of the columns,
-            with the persons of another state, or with a value that is no number (file and column are named).
+            with rows shorter or longer than the header, with the persons of another state, or with a value that
+            is no number (file and column are named).
         ModuleNotFoundError: where pandas is not installed.
     """
-    pandas = import_pandas("reading the American Community Survey")
-    member = _find_member(archive, member_name(state, year), where)
-    content, place = read_member(archive, member, where), f"{member} in {where}"
+    member = find_member(archive, member_name(state, year), where)
+    place = f"{member} in {where}"
+    content = read_member(archive, member, where).removeprefix(codecs.BOM_UTF8)
+    header = _header(content)
     wanted = list(dict.fromkeys([*columns, *_NEVER_EMPTY, "ST"]))
-    _check_header(content, wanted, place)
-    # Empty fields, of spaces in some early files, are the only missing values: nothing else may pass for one.
-    rules = {"usecols": wanted, "keep_default_na": False, "na_values": [""], "skipinitialspace": True}
-    try:
-        frame = pandas.read_csv(io.BytesIO(content), dtype=np.float64, **rules)
-    except ValueError as error:
-        raise _unreadable(content, wanted, place, error) from error
-    table = {column: frame[column].to_numpy() for column in wanted}
-    _check_values(table, state, place)
-    return table
+    _check_header(header, wanted, place)
+    _check_widths(content, len(header), place)
+    # The last column, a weight of each person, is empty where a row was cut off right before it.
+    table = _read_numbers(content, header, list(dict.fromkeys([*wanted, header[-1]])), place)
+    _check_values(table, {*_NEVER_EMPTY, header[-1]}, place)
+    _check_state(table["ST"], state, place)
+    return {column: table[column] for column in wanted}
 
 
-def _find_member(archive: bytes, name: str, where: str) -> str:
-    """The name as the archive writes it; early archives have small letters, some copies capitals."""
-    names = member_names(archive, where)
-    found = [member for member in names if member.lower() == name.lower()]
-    if len(found) != 1:
-        shown = ", ".join(map(repr, names[:5])) or "nothing"
-        number = "no file" if not found else f"{len(found)} files"
-        raise ValueError(f"{where} has {number} {name!r}, but {shown}; get the official archive of that state and year")
-    return found[0]
+def _header(content: bytes) -> list[str]:
+    return [name.strip().strip('"').strip() for name in _lines(content).readline().split(",")]
 
 
-def _check_header(content: bytes, columns: Iterable[str], place: str) -> None:
-    header = content.split(b"\n", 1)[0].decode("latin-1")
-    present = {name.strip().strip('"') for name in header.split(",")}
-    missing = [column for column in columns if column not in present]
+def _lines(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="latin-1")
+
+
+def _check_header(header: Sequence[str], columns: Iterable[str], place: str) -> None:
+    missing = [column for column in columns if column not in header]
     if missing:
-        raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; get the official archive")
+        raise ValueError(f"{place} has no column {', '.join(map(repr, missing))}; {_REMEDY}")
+    repeated = [name for position, name in enumerate(header) if name in header[:position]]
+    if repeated:
+        raise ValueError(f"{place} has several columns {repeated[0]!r}; {_REMEDY}")
 
 
-def _unreadable(content: bytes, columns: list[str], place: str, error: ValueError) -> ValueError:
-    """What is wrong with a table, found by reading it once more as text."""
+def _check_widths(content: bytes, width: int, place: str) -> None:
+    """Raise `ValueError` unless all rows are as wide as the header: pandas fills short ones and cuts long ones.
+
+    No value of these files has a comma, so counting them is exact, and much faster than parsing.
+    """
+    for number, line in enumerate(_lines(content), start=1):
+        found = line.count(",") + 1
+        if found != width and line.strip():
+            raise ValueError(f"{place} has {found} values in line {number}, not {width} as its header; {_REMEDY}")
+
+
+def _read_numbers(content: bytes, header: list[str], columns: list[str], place: str) -> dict[str, np.ndarray]:
     pandas = import_pandas("reading the American Community Survey")
+    # The names are passed on, for in the file they may have spaces around them.
+    rules: dict[str, Any] = {
+        "names": header, "header": 0, "usecols": columns, "index_col": False, "skipinitialspace": True,
+        "keep_default_na": False,
+    }  # fmt: skip
     try:
-        frame = pandas.read_csv(
-            io.BytesIO(content), usecols=columns, dtype=str, keep_default_na=False, skipinitialspace=True
-        )
-        for column in columns:
-            to_numbers(frame[column].str.strip(), place)
-    except pandas.errors.ParserError as broken:
-        return ValueError(f"{place} is not the table it should be ({broken}); get the official archive")
-    except ValueError as named:
-        return named
-    return ValueError(f"{place} is not the table it should be ({error}); get the official archive")
-
-
-def _check_values(table: dict[str, np.ndarray], state: str, place: str) -> None:
-    for column, values in table.items():
-        bad = np.isinf(values) | (np.isnan(values) if column in _NEVER_EMPTY else False)
-        if bad.any():
-            raise ValueError(
-                f"{place} has no number in column {column!r}, row {np.argmax(bad)}; get the official archive"
+        try:
+            # Empty fields, of spaces in some early files, are the only missing values.
+            frame = pandas.read_csv(io.BytesIO(content), dtype=np.float64, na_values=[""], **rules)
+        except ValueError:
+            # Once more as text, to find out which value is no number.
+            frame = pandas.read_csv(io.BytesIO(content), dtype=str, **rules).apply(
+                lambda column: to_numbers(column.str.strip(), place)
             )
-    elsewhere = table["ST"] != FIPS[state]
+    except ValueError as error:
+        if str(error).startswith(place):
+            raise
+        raise ValueError(f"{place} is not the table it should be ({error}); {_REMEDY}") from error
+    return {column: frame[column].to_numpy() for column in columns}
+
+
+def _check_values(table: dict[str, np.ndarray], never_empty: Iterable[str], place: str) -> None:
+    for column, values in table.items():
+        bad = np.isinf(values) | (np.isnan(values) if column in never_empty else False)
+        if bad.any():
+            raise ValueError(f"{place} has no number in column {column!r}, row {np.argmax(bad)}; {_REMEDY}")
+
+
+def _check_state(found: np.ndarray, state: str, place: str) -> None:
+    elsewhere = found != FIPS[state]
     if elsewhere.any():
         row = int(np.argmax(elsewhere))
         raise ValueError(
             f"{place} should hold the persons of {state}, ST = {FIPS[state]}, and row {row} has ST = "
-            f"{table['ST'][row]:g}; the archive is another state's"
+            f"{found[row]:g}; the archive is another state's"
         )

@@ -15,7 +15,7 @@ from badrjax.datasets.acs.states import person_file
 from badrjax.datasets.entry import Attribute, Prepared
 from badrjax.datasets.tables import Categories, Features, categories
 
-# The BADR experiments drop the rows of a sex, race and age with no more rows than this.
+# The BADR experiments drop the rows of a sex, race and age with no more rows than this in a state and year.
 _BADR_LARGEST_DROPPED_CELL = 16
 YEAR = "(year)"  # the files' own columns have no brackets
 
@@ -31,17 +31,19 @@ def prepare(
 ) -> Prepared:
     """A problem on the persons of some states in some years, year by year, state by state in the order asked for."""
     keep = problem.badr_keep if variant == "badr" and problem.badr_keep else problem.keep
-    parts, total = [], 0
+    parts, total, dropped = [], 0, 0
     for of_year, state in itertools.product(year, states):
         path = person_file(state, of_year).path
         part = read_persons(contents[path], state, of_year, _columns(problem, keep), path)
         check_codes(part, _checked_columns(problem, variant), path)
         total += len(part["ST"])
         part[YEAR] = np.full(part["ST"].shape, float(of_year))
-        parts.append(_kept(part, keep, problem, path))
+        part = _kept(part, keep, problem, path)
+        parts.append(_without_rows_of_variant(part, problem, variant, path))
+        dropped += len(part["ST"]) - len(parts[-1]["ST"])
     table: Numbers = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-    notes = _note_of_filter(len(table["ST"]), total, keep)
-    table, dropped = _without_rows_of_variant(table, problem, variant)
+    notes = _note_of_filter(len(table["ST"]) + dropped, total, keep)
+    why = _left_out(problem, variant)
     regression = target == "income"
     return Prepared(
         features=_features(table, problem, variant, states),
@@ -53,7 +55,7 @@ def prepare(
             "state": state_column(table, states),
             "year": categories(table[YEAR].astype(np.int64)),
         },
-        notes=notes + dropped,
+        notes=(*notes, f"dropped {dropped:,} persons {why}") if why else notes,
     )
 
 
@@ -62,11 +64,11 @@ def _columns(problem: Problem, keep: tuple[Condition, ...]) -> list[str]:
 
 
 def _checked_columns(problem: Problem, variant: str) -> list[str]:
-    """Columns whose codes must be known: of groups and label always, of features where each has its own."""
-    columns = ["SEX", "RAC1P", problem.target.column, *(("COW", "MAR") if problem is INCOME else ())]
+    """Columns whose values must be known ones: of groups and label always, of features where each has its own."""
+    columns = ["AGEP", "SEX", "RAC1P", problem.target.column, *(("COW", "MAR") if problem is INCOME else ())]
     if variant == "default":
         columns += problem.features
-    return [column for column in dict.fromkeys(columns) if column in CODES]
+    return [column for column in dict.fromkeys(columns) if column == "AGEP" or column in CODES]
 
 
 def _kept(part: Numbers, keep: tuple[Condition, ...], problem: Problem, path: str) -> Numbers:
@@ -85,19 +87,28 @@ def _note_of_filter(kept: int, total: int, keep: tuple[Condition, ...]) -> tuple
     return (f"kept {kept:,} of {total:,} persons, those with {', '.join(map(str, keep))}",)
 
 
-def _without_rows_of_variant(table: Numbers, problem: Problem, variant: str) -> tuple[Numbers, tuple[str, ...]]:
+def _left_out(problem: Problem, variant: str) -> str:
+    """Which persons a variant leaves out besides those of the conditions; empty for none."""
     if variant == "fairlab":
-        rows = np.isin(table["COW"], list(JOBS))
-        why = "that work without pay or have long been unemployed (COW 8, 9, or none)"
-    elif variant == "badr" and problem is TRAVEL_TIME:
-        rows = _cell_sizes(table) > _BADR_LARGEST_DROPPED_CELL
-        why = f"whose sex, race and age have at most {_BADR_LARGEST_DROPPED_CELL} rows together"
-    else:
-        return table, ()
+        return "that work without pay or have long been unemployed (COW 8, 9, or none)"
+    if variant == "badr" and problem is TRAVEL_TIME:
+        return (
+            f"whose sex, race and age have at most {_BADR_LARGEST_DROPPED_CELL} rows together in their state and year"
+        )
+    return ""
+
+
+def _without_rows_of_variant(part: Numbers, problem: Problem, variant: str, path: str) -> Numbers:
+    """The rows of one state in one year, which is what BADR's experiments call a dataset, that a variant takes."""
+    why = _left_out(problem, variant)
+    if not why:
+        return part
+    rows = np.isin(part["COW"], list(JOBS)) if variant == "fairlab" else _cell_sizes(part) > _BADR_LARGEST_DROPPED_CELL
     if not rows.any():
-        raise ValueError(f"{problem.name}: no rows are left without those {why}; take more states or another variant")
-    kept = {column: values[rows] for column, values in table.items()}
-    return kept, (f"dropped {(~rows).sum():,} persons {why}",)
+        raise ValueError(
+            f"{path} has no row for {problem.name} without those {why}; leave the state out, or take another variant"
+        )
+    return {column: values[rows] for column, values in part.items()}
 
 
 def _cell_sizes(table: Numbers) -> np.ndarray:
@@ -120,13 +131,16 @@ def _attributes(table: Numbers, problem: Problem, states: tuple[str, ...]) -> di
         # Only women have an answer on births.
         "sex": Attribute(named(table["SEX"], SEXES), ("SEX", "FER", "sex")),
         "race": Attribute(named(table["RAC1P"], RACES), ("RAC1P", "race")),
-        "over_40": Attribute(Categories((table["AGEP"] <= 40).astype(np.int64), ("over 40", "up to 40")), ("AGEP",)),
+        "over_40": Attribute(
+            Categories((table["AGEP"] <= 40).astype(np.int64), ("over 40", "up to 40")), ("AGEP", *problem.tells_age())
+        ),
         "state": Attribute(state_column(table, states), ("ST", "PUMA", "POWPUMA")),
     }
     if problem is INCOME:
         attributes |= {
             "job": Attribute(named(table["COW"], JOBS), ("COW", "job")),
             "race_5": Attribute(named(table["RAC1P"], FIVE_RACES), ("RAC1P", "race")),
-            "marital": Attribute(named(table["MAR"], MARITAL), ("MAR", "marital")),
+            # A husband or wife of the householder is married.
+            "marital": Attribute(named(table["MAR"], MARITAL), ("MAR", "RELP", "marital")),
         }
     return attributes

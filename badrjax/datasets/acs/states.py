@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ DEFAULT_STATES = tuple(_SHA256_2018)
 _CENSUS = "https://www2.census.gov/programs-surveys/acs/data/pums"
 
 
-def check_states(value: str | Sequence[str]) -> tuple[str, ...]:
+def check_states(value: str | Iterable[str]) -> tuple[str, ...]:
     """Postal codes, one, several or separated by commas, as a tuple of distinct ones in capitals.
 
     Raises:
@@ -53,9 +54,7 @@ def check_states(value: str | Sequence[str]) -> tuple[str, ...]:
         TypeError: for a set, whose order, and with it the order of the rows, changes from run to run, and for
             what are no texts.
     """
-    if isinstance(value, set | frozenset):
-        raise TypeError(f"states must be a postal code or a list of them, and a set has no order: {value!r}")
-    given = value.split(",") if isinstance(value, str) else list(value)
+    given = value.split(",") if isinstance(value, str) else _listed(value, "states", "a postal code such as 'WY'")
     for state in given:
         if not isinstance(state, str):
             raise TypeError(f"states must be postal codes such as 'WY', got {state!r}")
@@ -71,25 +70,43 @@ def check_states(value: str | Sequence[str]) -> tuple[str, ...]:
     return states
 
 
-def check_years(value: int | str | Sequence[int | str]) -> tuple[int, ...]:
+def _listed(value: Any, name: str, wanted: str) -> list[Any]:
+    """The members of a list, an array or a generator."""
+    if isinstance(value, set | frozenset):
+        raise TypeError(f"{name} must be {wanted}, or a list of them, and a set has no order: {value!r}")
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be {wanted}, or a list of them, got {value!r}")
+    return list(value)
+
+
+def check_years(value: float | str | Iterable[float | str]) -> tuple[int, ...]:
     """Years of the survey, one, several or separated by commas, as a tuple of distinct ones.
 
     Raises:
         ValueError: for no year, one whose files are not known, or one named twice.
-        TypeError: for a set, whose order, and with it the order of the rows, changes from run to run.
+        TypeError: for a set, whose order, and with it the order of the rows, changes from run to run, and for
+            what is neither a year nor a list.
     """
-    if isinstance(value, set | frozenset):
-        raise TypeError(f"year must be a year or a list of them, and a set has no order: {value!r}")
-    given = value.split(",") if isinstance(value, str) else np.atleast_1d(np.asarray(value, object)).tolist()
-    texts = [str(year).strip() for year in given]
+    if isinstance(value, str):
+        given: list[Any] = value.split(",")
+    elif np.ndim(value) == 0 and isinstance(value, numbers.Real | np.ndarray):
+        given = [value]
+    else:
+        given = _listed(value, "year", f"a year such as {DEFAULT_YEAR}")
+    texts = [_year_text(year) for year in given]
     for text in texts:
         if text not in map(str, YEARS):
             raise ValueError(f"unknown year {text!r}: there are {', '.join(map(str, YEARS))}")
     if not texts:
         raise ValueError("year must name at least one year")
     if len(set(texts)) < len(texts):
-        raise ValueError(f"year names one year twice, {value!r}; its persons would be rows twice")
+        raise ValueError(f"year names one year twice, {', '.join(texts)}; its persons would be rows twice")
     return tuple(map(int, texts))
+
+
+def _year_text(year: Any) -> str:
+    whole = isinstance(year, numbers.Real) and not isinstance(year, bool) and float(year).is_integer()
+    return str(int(year) if whole else year).strip()
 
 
 def person_file(state: str, year: int) -> DataFile:

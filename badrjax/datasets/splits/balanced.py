@@ -64,7 +64,7 @@ def balanced_split(
 
 
 def _test_per_cell(test_fraction: float, num_rows: int, num_cells: int) -> int:
-    if not 0 < test_fraction < 1:
+    if not isinstance(test_fraction, int | float | np.number) or not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie between 0 and 1, got {test_fraction!r}")
     # The small term keeps a product such as 0.3 * 10 from falling below the whole number it stands for.
     per_cell = int(test_fraction * num_rows / num_cells + 1e-9)

@@ -41,7 +41,7 @@ def domain_split(
     """
     if train is None and test is None:
         raise ValueError(f"name the values of {domain} to train on, or those to test on, or both")
-    if not 0 <= validation_fraction < 1:
+    if isinstance(validation_fraction, str) or not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must lie in [0, 1), got {validation_fraction!r}")
     groups = domain_of(dataset, domain)
     named = {"train": _values(groups.names, domain, train), "test": _values(groups.names, domain, test)}
@@ -58,11 +58,17 @@ def domain_split(
     shuffled = generator_of(seed).permutation(rows["train"])
     num_validation = round(validation_fraction * shuffled.size)
     parts = (np.sort(shuffled[num_validation:]), np.sort(shuffled[:num_validation]), rows["test"])
+    if parts[0].size == 0 or (parts[1].size == 0 and validation_fraction > 0):
+        raise ValueError(
+            f"validation_fraction {validation_fraction} of {shuffled.size} rows leaves {parts[0].size} to train on and "
+            f"{parts[1].size} for the validation; choose another"
+        )
     return Splits(*(part.astype(np.int32) for part in parts))
 
 
 def _values(names: tuple[str, ...], domain: str, asked: str | Sequence[str] | None) -> set[str]:
-    values = [asked] if isinstance(asked, str) else [str(value) for value in asked or ()]
+    given = [] if asked is None else np.atleast_1d(np.asarray(asked, object)).tolist()
+    values = [str(value) for value in given]  # years may be given as numbers
     for value in values:
         if value not in names:
             raise unknown_name(f"value of {domain}", value, names)

@@ -75,7 +75,10 @@ def rows_of_units(dataset: Dataset, whole: str | None, units: np.ndarray) -> np.
 
 def check_fractions(fractions: Sequence[float]) -> np.ndarray:
     """Sizes of training, validation and test; `ValueError` unless they are three numbers >= 0 with sum 1."""
-    sizes = np.asarray(fractions, np.float64)
+    try:
+        sizes = np.asarray(fractions, np.float64)
+    except (TypeError, ValueError):
+        sizes = np.array(np.nan)
     if sizes.shape != (3,) or not (sizes >= 0).all() or abs(sizes.sum() - 1) > 1e-6:
         raise ValueError(
             f"fractions must be three numbers >= 0 with sum 1 (train, validation, test), got {fractions!r}"

@@ -42,6 +42,8 @@ def kfold_split(
             raise TypeError(f"{name} must be an integer, got {value!r}")
     fewest = 3 if validation else 2
     units = number_of_units(dataset, whole)
+    if units < fewest:
+        raise ValueError(f"{units} rows (or values of whole) cannot be dealt into {fewest} folds")
     if not fewest <= num_folds <= units:
         raise ValueError(f"num_folds must lie between {fewest} and {units}, got {num_folds}")
     if not 0 <= fold < num_folds:

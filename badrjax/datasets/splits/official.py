@@ -89,16 +89,18 @@ def _published(dataset: Dataset, name: str | None) -> OfficialSplit:
 
 
 def _check_official(dataset: Dataset, splits: Splits) -> None:
-    """Raise unless the split fits the dataset's rows, which the blocks of the validation give away."""
+    """Raise unless the split fits the dataset's rows, which blocks and counts of its cells give away."""
     indexed = np.sort(np.concatenate([splits.train, splits.validation, np.unique(splits.test)]))
     if not np.array_equal(indexed, np.arange(dataset.y.size)):
         raise ValueError(
             f"the official split deals out {indexed.size} rows, and the dataset has {dataset.y.size}; "
             "load it with load_dataset and leave its rows as they are"
         )
-    if not _in_blocks(dataset.group[splits.validation], dataset.y[splits.validation], dataset.num_groups):
+    in_blocks = _in_blocks(dataset.group[splits.validation], dataset.y[splits.validation], dataset.num_groups)
+    cells = np.bincount((2 * dataset.group + dataset.y)[splits.test], minlength=2 * dataset.num_groups)
+    if not in_blocks or np.ptp(cells) > 0:
         raise ValueError(
-            "the validation rows of the official split are not in blocks of one group and label each, so the "
+            "the rows of the official split are not as many of each group and label, in blocks, so the "
             "dataset's rows, groups or labels are not those it was made for; load it with load_dataset and "
             "leave its rows in order"
         )
