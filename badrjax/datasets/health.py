@@ -12,10 +12,12 @@ from badrjax.datasets.entry import Attribute, Entry, Flaw, Option, Prepared
 from badrjax.datasets.files import DataFile
 from badrjax.datasets.health_features import (
     CONDITIONS,
+    FOR_WOMEN,
     MOST_DRUGS,
     MOST_TESTS,
     Claims,
     capped,
+    category_feature,
     charlson_label,
     claim_features,
     monthly_counts,
@@ -63,9 +65,11 @@ def read_raw(contents: Mapping[str, bytes], year: str) -> dict[str, dict[str, Co
     return {
         listed: _table(archive, listed, ("MemberID", "ClaimsTruncated"), ()),
         "Members.csv": _table(archive, "Members.csv", ("MemberID",), ("AgeAtFirstClaim", "Sex")),
-        "Claims.csv": _of_year(_table(archive, "Claims.csv", CLAIM_NUMBERS, CLAIM_TEXT), "Claims.csv", year),
+        "Claims.csv": _of_year(
+            _table(archive, "Claims.csv", CLAIM_NUMBERS, CLAIM_TEXT, ("Year", "SupLOS")), "Claims.csv", year
+        ),
     } | {
-        file: _of_year(_table(archive, file, ("MemberID",), ("Year", count)), file, year)
+        file: _of_year(_table(archive, file, ("MemberID",), ("Year", count), ("Year", count)), file, year)
         for file, count in (("DrugCount.csv", "DrugCount"), ("LabCount.csv", "LabCount"))
     }
 
@@ -77,11 +81,13 @@ def prepare(contents: Mapping[str, bytes], *, variant: str, year: str) -> Prepar
     members = _members(listed, LISTS[year])
     attributes = _attributes(listed, tables["Members.csv"])
     claims = _claims(tables["Claims.csv"], members)
-    label, labelled = charlson_label(claims, "Claims.csv")
+    label, labelled, without_index = charlson_label(claims, "Claims.csv")
     known = ~np.any([is_missing(attribute.values) for attribute in attributes.values()], axis=0)
     rows = known & labelled
     if not rows.any():
-        raise ValueError(f"{FILE.path} has no member of known age and sex with claims in {year}")
+        raise ValueError(
+            f"{FILE.path} has no member of known age and sex with claims in {year} that have a Charlson index"
+        )
     attributes = {name: column._replace(values=take_rows(column.values, rows)) for name, column in attributes.items()}
     table = {
         "ClaimsTruncated": number_column(listed, "ClaimsTruncated"),
@@ -95,17 +101,20 @@ def prepare(contents: Mapping[str, bytes], *, variant: str, year: str) -> Prepar
         label_name="largest Charlson index of the year",
         positive="above 0",
         attributes=attributes,
-        notes=_notes(year, unknown=int((~known).sum()), unlabelled=int((known & ~labelled).sum())),
+        notes=_notes(year, int((~known).sum()), int((known & ~labelled).sum()), without_index),
     )
 
 
-def _table(archive: bytes, file: str, numbers: tuple[str, ...], text: tuple[str, ...]) -> dict[str, Column]:
+def _table(
+    archive: bytes, file: str, numbers: tuple[str, ...], text: tuple[str, ...], never_empty: tuple[str, ...] = ()
+) -> dict[str, Column]:
     """Some columns of a file of the archive, which may be in a folder."""
     content = read_member(archive, find_member(archive, file, FILE.path), FILE.path)
     table = read_csv(content, file, numbers=numbers, text=text)
-    members = number_column(table, "MemberID")
-    if np.isnan(members).any():
-        raise ValueError(f"{file} has no MemberID in row {np.argmax(np.isnan(members))}; get the official file")
+    for column in ("MemberID", *never_empty):
+        empty = is_missing(table[column])
+        if empty.any():
+            raise ValueError(f"{file} has nothing in column {column!r}, row {np.argmax(empty)}; get the official file")
     return table
 
 
@@ -141,9 +150,10 @@ def _attributes(listed: Mapping[str, Column], persons: Mapping[str, Column]) -> 
     row = _positions(listed, _members(persons, "Members.csv"))
     ages = one_of(text_column(persons, "AgeAtFirstClaim"), AGES, "AgeAtFirstClaim", "Members.csv")
     sexes = recode(text_column(persons, "Sex"), SEXES, "Sex", "Members.csv")
+    women = tuple(category_feature(column, value) for column, value in FOR_WOMEN)
     return {
-        name: Attribute(Categories(np.append(column.codes, -1)[row], column.values), (name,))
-        for name, column in (("age", ages), ("sex", sexes))
+        name: Attribute(Categories(np.append(column.codes, -1)[row], column.values), (name, *told_by))
+        for name, column, told_by in (("age", ages, ()), ("sex", sexes, women))
     }
 
 
@@ -160,8 +170,6 @@ def _monthly(tables: Mapping[str, dict[str, Column]], members: np.ndarray) -> di
         table, file = tables[f"{column}.csv"], f"{column}.csv"
         position = _positions(table, members)
         count = capped(text_column(table, column), most, column, file)
-        if np.isnan(count).any():
-            raise ValueError(f"{file}: column {column!r} has a row without a number; get the official file")
         features |= monthly_counts(position[position >= 0], count[position >= 0], len(members), name)
     return features | {f"{name}Null": features[f"{name}count_months"] == 0 for name in ("lab", "drug")}
 
@@ -187,12 +195,16 @@ def _feature_columns(
     }
 
 
-def _notes(year: str, unknown: int, unlabelled: int) -> tuple[str, ...]:
+def _notes(year: str, unknown: int, unlabelled: int, without_index: int) -> tuple[str, ...]:
     notes = [f"year {year}"]
     if unknown:
         notes.append(f"dropped {unknown:,} members of unknown age or sex")
     if unlabelled:
-        notes.append(f"dropped {unlabelled:,} members without a claim in {year}, whose label is unknown")
+        notes.append(
+            f"dropped {unlabelled:,} members without a claim in {year} that has a Charlson index, whose label is unknown"
+        )
+    if without_index:
+        notes.append(f"{without_index:,} claims of listed members have no Charlson index and take no part in the label")
     return tuple(notes)
 
 
@@ -206,7 +218,11 @@ ENTRY = Entry(
         "fairbinn": "as the default, with the condition groups, whole-number averages, age 0 to 8 and sex 0/1: 125 "
         "features",
     },
-    sensitive={"age": "nine decades, 0-9 to 80+, at the first claim", "sex": "female, male"},
+    sensitive={
+        "age": "nine decades, 0-9 to 80+, at the first claim",
+        "sex": "female, male; sensitive_features='drop' leaves out, too, the counts of claims that are women's: "
+        + ", ".join(f"{category_feature(column, value)} ({value})" for column, value in FOR_WOMEN),
+    },
     source="Heritage Health Prize, https://www.kaggle.com/c/hhp",
     licence="rules of the competition: no redistribution",
     citation="Heritage Provider Network (2011). Heritage Health Prize, release 3. Kaggle.",

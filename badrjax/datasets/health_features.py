@@ -36,6 +36,14 @@ COUNTED = {
     "ProcedureGroup": ("pg", PROCEDURES),
     "PlaceSvc": ("ps", PLACES),
 }
+# Pregnancy, obstetrics, gynaecology, and the surgery of maternity.
+FOR_WOMEN = (
+    ("Specialty", "Obstetrics and Gynecology"),
+    ("PrimaryConditionGroup", "GYNEC1"),
+    ("PrimaryConditionGroup", "PRGNCY"),
+    ("PrimaryConditionGroup", "GYNECA"),
+    ("ProcedureGroup", "SMCD"),
+)
 DISTINCT = {
     "ProviderID": "no_Providers", "Vendor": "no_Vendors", "PCP": "no_PCPs", "PlaceSvc": "no_PlaceSvcs",
     "Specialty": "no_Specialities", "PrimaryConditionGroup": "no_PrimaryConditionGroups",
@@ -102,14 +110,24 @@ def claim_features(claims: Claims, where: str) -> dict[str, np.ndarray]:
     }
 
 
-def charlson_label(claims: Claims, where: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+def category_feature(column: str, value: str) -> str:
+    """The name of the feature that counts the claims with a value in a column of `COUNTED`."""
+    prefix, known = COUNTED[column]
+    return f"{prefix}{known.index(value) + 1}"
+
+
+def charlson_label(claims: Claims, where: str) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"], int]:
     """Whether the largest Charlson index of each member's claims is above 0, and whether it is known.
+
+    Returns:
+        Both, and the number of claims without an index, which take no part.
 
     Raises:
         ValueError: for an unknown index; the value is named.
     """
     index = numbered(text_column(claims.columns, "CharlsonIndex"), CHARLSON, "CharlsonIndex", where)
-    return _count(claims, index > 0) > 0, _count(claims, ~np.isnan(index)) > 0
+    unknown = np.isnan(index)
+    return _count(claims, index > 0) > 0, _count(claims, ~unknown) > 0, int(unknown.sum())
 
 
 def monthly_counts(

@@ -32,6 +32,7 @@ EXPENSES = "TOTEXP15"
 VISITS = ("OBTOTV15", "OPTOTV15", "ERTOT15", "IPNGTD15", "HHTOTD15")
 MANY_VISITS = 10
 WEIGHT = "PERWT15F"
+NEVER_NEGATIVE = (EXPENSES, *VISITS, WEIGHT)
 # Codes, though no features as they are.
 PERSONS = ("PANEL", "SEX", "RACEV2X", "RACETHX", "HISPANX", "MARRY53X")
 WHOLE = (*CODED, MOOD, *SCHOOLING, *PERSONS)
@@ -53,6 +54,7 @@ THREE_MARITAL = {
 
 FILE = DataFile("meps/h181ssp.zip", "", "https://meps.ahrq.gov/data_files/pufs/h181ssp.zip")
 MEMBER = "h181.ssp"
+_CARD = 80  # a transport file comes in records of so many bytes, the last filled up with blanks
 _ROWS_AT_ONCE = 4_000  # the file has some 1,900 columns, of which about sixty are used
 
 
@@ -63,25 +65,43 @@ def read_raw(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         contents: bytes of the archive, by path.
 
     Raises:
-        ValueError: for an archive without the one file, a file that is no transport file, a column that is not
-            there or holds no numbers, a code that is not whole.
+        ValueError: for an archive without the one file, a file that is no whole transport file, a column that is
+            not there or holds no numbers, a code that is not whole, an expense or a count below 0.
     """
     pandas = import_pandas("reading this dataset")
     archive = contents[FILE.path]
     content = read_member(archive, find_member(archive, MEMBER, FILE.path), FILE.path)
     try:
+        _check_length(content)
         with pandas.read_sas(
             io.BytesIO(content), format="xport", encoding="ISO-8859-1", chunksize=_ROWS_AT_ONCE
         ) as reader:
+            _check_end(content, reader.record_start, reader.record_length)
             parts = [part[part.columns.intersection(COLUMNS)] for part in reader]
-    except (ValueError, TypeError, struct.error) as error:
-        raise ValueError(f"{FILE.path}: {MEMBER} is no SAS transport file ({error}); get the official file") from error
+    except (ValueError, TypeError, KeyError, struct.error) as error:
+        raise ValueError(
+            f"{FILE.path}: {MEMBER} is no SAS transport file, or not a whole one ({error}); get the official file"
+        ) from error
     if not parts:
         raise ValueError(f"{FILE.path}: {MEMBER} has no rows; get the official file")
     for column in COLUMNS:
         if column not in parts[0].columns:
             raise ValueError(f"{FILE.path}: {MEMBER} has no column {column!r}; get the official file of 2015, HC-181")
     return {column: _numbers([part[column].to_numpy() for part in parts], column) for column in COLUMNS}
+
+
+def _check_length(content: bytes) -> None:
+    # Where pandas only warns, it would leave out the rows that are cut off.
+    if len(content) % _CARD:
+        raise ValueError(f"its length, {len(content):,} bytes, is no multiple of {_CARD}")
+
+
+def _check_end(content: bytes, start: int, row_length: int) -> None:
+    """Raise `ValueError` unless whole rows fill the file from `start`, but for blanks up to a multiple of 80 bytes."""
+    rest = (len(content) - start) % row_length
+    # The file is as long as it should be where a cut fell on such a multiple, but it ends within a row.
+    if row_length > _CARD and (rest >= _CARD or content[len(content) - rest :].strip(b" ")):
+        raise ValueError(f"its last row has {rest} of {row_length} bytes")
 
 
 def prepare(contents: Mapping[str, bytes], *, variant: str, target: str, panel: str) -> Prepared:
@@ -114,6 +134,12 @@ def _numbers(parts: list[np.ndarray], name: str) -> np.ndarray:
         row = int(np.argmax(bad))
         kind = "whole number" if name in WHOLE else "number"
         raise ValueError(f"{FILE.path} has {values[row]} in column {name!r}, row {row}, where a {kind} should be")
+    if name in NEVER_NEGATIVE and values.min() < 0:
+        row = int(np.argmin(values))
+        raise ValueError(
+            f"{FILE.path} has {values[row]:g} in column {name!r}, row {row}, which cannot be negative; get the official "
+            "file"
+        )
     return values
 
 
@@ -221,7 +247,8 @@ ENTRY = Entry(
     sensitive={
         "race": "Black, Hispanic, Other, White; Non-White, White in the variant aif360",
         "sex": "female, male",
-        "marital": "Married, Never, Other; persons under 16 are Never",
+        "marital": "Married, Never, Other; persons under 16 are Never, which the age (AGE53X) tells, also with "
+        "sensitive_features='drop', which leaves it in",
     },
     source="Agency for Healthcare Research and Quality, https://meps.ahrq.gov/mepsweb/data_stats/"
     "download_data_files_detail.jsp?cboPufNumber=HC-181",

@@ -233,7 +233,7 @@ def test_small_raw_files(monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Male", "male", r"adult\.test: column 'sex' has the unknown category 'male': did you mean 'Male'"),
+        ("Male", "male", r"adult\.test: column 'sex' has the unknown category 'male'"),
         ("Private", "martian", "column 'workclass' has the unknown category 'martian'"),
         ("Male", "?", "column 'sex' has no value in row 0"),
         (">50K", ">50k", r"adult\.data: column 'income' has the unknown category '>50k'"),

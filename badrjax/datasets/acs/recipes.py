@@ -34,11 +34,11 @@ def prepare(
     parts, total, dropped = [], 0, 0
     for of_year, state in itertools.product(year, states):
         path = person_file(state, of_year).path
-        part = read_persons(contents[path], state, of_year, _columns(problem, keep), path)
-        check_codes(part, _checked_columns(problem, variant), path)
-        total += len(part["ST"])
-        part[YEAR] = np.full(part["ST"].shape, float(of_year))
-        part = _kept(part, keep, problem, path)
+        persons = read_persons(contents[path], state, of_year, _columns(problem, keep), path)
+        check_codes(persons, _checked_columns(problem, variant), path)
+        total += len(persons["ST"])
+        persons[YEAR] = np.full(persons["ST"].shape, float(of_year))
+        part = _kept(persons, keep, problem, path)
         parts.append(_without_rows_of_variant(part, problem, variant, path))
         dropped += len(part["ST"]) - len(parts[-1]["ST"])
     table: Numbers = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}

@@ -89,8 +89,8 @@ def check_years(value: float | str | Iterable[float | str]) -> tuple[int, ...]:
     """
     if isinstance(value, str):
         given: list[Any] = value.split(",")
-    elif np.ndim(value) == 0 and isinstance(value, numbers.Real | np.ndarray):
-        given = [value]
+    elif isinstance(value, numbers.Real | np.ndarray):
+        given = np.atleast_1d(np.asarray(value)).tolist()
     else:
         given = _listed(value, "year", f"a year such as {DEFAULT_YEAR}")
     texts = [_year_text(year) for year in given]
