@@ -165,7 +165,7 @@ def test_means_leave_out_batches_of_padding_only():
 
 
 def test_lanes_with_splits_of_different_length_equal_single_runs():
-    method = cases.make("forml", dropout=jnp.float32(0.0))
+    method = cases.make("erm", dropout=jnp.float32(0.0))
     params = cases.network().init(jax.random.key(0))
     data = cases.rows(1, 40)
     short, long = jnp.arange(20), jnp.arange(5, 29)

@@ -2,7 +2,8 @@
 
 from badrjax.datasets.dataset import Dataset, Splits, min_max_scale, standardise, take, to_batch
 from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, Prepared
-from badrjax.datasets.frames import dataset_from_file, dataset_from_frame
+from badrjax.datasets.frames import dataset_from_frame
+from badrjax.datasets.own_files import dataset_from_file
 from badrjax.datasets.registry import dataset_info, fetch_dataset, list_datasets, load_dataset, verify_dataset
 from badrjax.datasets.small_groups import drop_small_groups, merge_small_groups
 from badrjax.datasets.splits import (

@@ -96,7 +96,10 @@ def prepare(contents: Mapping[str, bytes], *, variant: str) -> Prepared:
         label=income.codes == income.values.index(FAVOURABLE),
         label_name="income",
         positive=FAVOURABLE,
-        attributes={name: Attribute(table[name], (name,)) for name in ("sex", "race")},
+        attributes={
+            "sex": Attribute(table["sex"], ("sex", "relationship")),  # a husband or a wife tells
+            "race": Attribute(table["race"], ("race",)),
+        },
         domains={"part": table["part"]},
         scale={"nash": standardise, "fairbinn": _min_max_part_by_part}.get(variant),
         notes=notes,

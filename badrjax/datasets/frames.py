@@ -2,70 +2,76 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import warnings
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from types import ModuleType
+import datetime
+import decimal
+import numbers
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from badrjax.checks import unknown_name
 from badrjax.datasets.dataset import Dataset
 from badrjax.datasets.delimited import import_pandas
-from badrjax.datasets.files import sha256
 from badrjax.datasets.tables import Column, attribute_names, categories, encode_features
-from badrjax.groups import encode_groups
+from badrjax.groups import Groups, encode_groups
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NUMPY_KINDS: dict[str, type] = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}
+_TRUTHS = (bool, np.bool_)
+_WHOLE = (numbers.Integral, np.bool_)
+_REAL = (numbers.Real, decimal.Decimal, np.bool_)
+_NEITHER_NUMBER_NOR_TEXT = (
+    complex, np.complexfloating, np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta,
+)  # fmt: skip
 
 
 def dataset_from_frame(
     frame: pd.DataFrame,
     *,
-    label: str,
-    sensitive: str | Sequence[str],
+    label: Hashable,
+    sensitive: Hashable | Sequence[Hashable],
     favourable: Any = None,
     name: str = "frame",
     drop_sensitive: bool = False,
 ) -> Dataset:
     """Make a dataset of a pandas frame, a row an example.
 
-    Numbers and booleans are taken as they are, without scaling (see `standardise`); text and categorical
-    columns become one 0/1 feature a value. Features are sorted by name.
+    Numbers (also as `Decimal` or other objects) and booleans are taken as they are, without scaling (see
+    `standardise`); text and categorical columns become one 0/1 feature a value. Features are sorted by name.
 
     Args:
         frame: one row an example, without missing values.
-        label: its label column. With `favourable`, or with values 0 and 1, it makes classes; a float column
-            with more than two values makes regression targets.
-        sensitive: column whose values make the groups, or several for their intersections. Groups are
-            numbered in the order of their values and named by them.
+        label: name of its label column. With `favourable`, or with values 0 and 1, it makes classes; a column
+            of floats with more than two values makes regression targets.
+        sensitive: name of the column whose values make the groups, or several for their intersections. Groups
+            are named by their values and numbered in their order: that of the categories where these are
+            ordered, numbers by size, text by the alphabet.
         favourable: the one of the label's two values that becomes 1. It may be left out for 0 and 1.
         name: name of the dataset.
         drop_sensitive: whether the sensitive columns are left out of the features.
 
     Raises:
         ValueError: for an unknown column (with the nearest names), repeated columns, no rows, missing values
-            in any used column (it is named), a label that is not binary or has a single class, or a value of
-            `favourable` that does not occur.
-        TypeError: for something that is not a frame, sensitive columns in a set (which has no order), or a
-            column of a kind that cannot be a feature.
+            in any used column (it is named), a number too large for float32, text with NUL characters, a label
+            that is not binary or has a single class, or a value of `favourable` that does not occur.
+        TypeError: for something that is not a frame, a label that is not one name, sensitive columns in a set
+            (which has no order), or a column that holds neither numbers nor text (dates, intervals, lists).
         ModuleNotFoundError: where pandas is not installed.
     """
     pandas = import_pandas("dataset_from_frame")
     if not isinstance(frame, pandas.DataFrame):
         raise TypeError(f"frame must be a pandas DataFrame, got {type(frame).__name__}; convert it first")
-    attributes = attribute_names(sensitive)
-    _check_columns(frame, label, attributes)
+    names = _attribute_names(sensitive)
+    _check_columns(frame, label, names)
+    _check_favourable(favourable)
     y, recoded = _labels(frame[label], favourable)
-    columns = {str(attribute): _attribute(frame[attribute]) for attribute in attributes}
-    groups = encode_groups(*columns.values())
-    left_out = {label, *attributes} if drop_sensitive else {label}
+    attributes = {str(column): _attribute(frame[column]) for column in names}
+    groups = _intersections(list(attributes.values()))
+    left_out = {label, *names} if drop_sensitive else {label}
     kept = [column for column in frame.columns if column not in left_out]
     features = encode_features({str(column): _feature(frame[column]) for column in kept})
     return Dataset(
@@ -79,138 +85,193 @@ def dataset_from_frame(
         licence="unknown",
         label_name=str(label),
         favourable=recoded,
-        sensitive=tuple(columns),
-        attributes={attribute: encode_groups(column) for attribute, column in columns.items()},
+        sensitive=tuple(attributes),
+        attributes=attributes,
     )
 
 
-def dataset_from_file(
-    path: str | os.PathLike[str],
-    *,
-    label: str,
-    sensitive: str | Sequence[str],
-    favourable: Any = None,
-    drop_sensitive: bool = False,
-) -> Dataset:
-    """Make a dataset of a CSV or Parquet file, a row an example.
-
-    In a CSV file an empty field is a missing value, which is refused, and nothing else is ("NA" is text); the
-    favourable value may be given as the text that stands in the file.
-
-    Args:
-        path: a file that ends in `.csv`, `.csv.gz` or `.parquet`.
-        label: as for `dataset_from_frame`, and so are the others.
-        sensitive: see there.
-        favourable: see there.
-        drop_sensitive: see there.
-
-    Raises:
-        ValueError: for another kind of file, one that cannot be read, and as `dataset_from_frame`.
-        FileNotFoundError: for a file that is not there.
-        TypeError: as `dataset_from_frame`.
-        ModuleNotFoundError: where pandas, or pyarrow for Parquet, is not installed.
-    """
-    frame = _read(import_pandas("reading a file"), Path(path))
-    if label in frame.columns and isinstance(favourable, str) and frame[label].dtype.kind in "biuf":
-        favourable = _as_number(favourable, label)
-    dataset = dataset_from_frame(
-        frame,
-        label=label,
-        sensitive=sensitive,
-        favourable=favourable,
-        name=Path(path).name,
-        drop_sensitive=drop_sensitive,
-    )
-    return dataclasses.replace(dataset, source=str(path), checksums={str(path): sha256(Path(path).read_bytes())})
+def _attribute_names(sensitive: Any) -> tuple[Any, ...]:
+    """Names given in a list, an array, an Index or a Series, or a single one."""
+    given = sensitive.tolist() if hasattr(sensitive, "tolist") else sensitive
+    for name in given if isinstance(given, list | tuple) else ():
+        if not _is_hashable(name):
+            raise TypeError(f"sensitive must be a name or a list of names, and holds {name!r}")
+    if not isinstance(given, list | set) and not _is_hashable(given):
+        raise TypeError(f"sensitive must be a name or a list of names, got {type(given).__name__}")
+    return attribute_names(given)
 
 
-def _read(pandas: ModuleType, path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        read = pandas.read_parquet
-    elif path.name.endswith((".csv", ".csv.gz")):
-        read = partial(pandas.read_csv, keep_default_na=False, na_values=[""], index_col=False)
-    else:
-        raise ValueError(f"{path} is neither .csv, .csv.gz nor .parquet; convert it, or make a frame of it")
+def _is_hashable(value: Any) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows longer than the header
-            return read(path)
-    except FileNotFoundError:
-        raise
-    except (ValueError, OSError, EOFError, pandas.errors.ParserWarning) as error:
-        raise ValueError(f"{path} cannot be read as a table ({error})") from error
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
-def _as_number(text: str, label: str) -> bool | float:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        number = float(text)
-        return int(number) if number.is_integer() else number
-    except ValueError as error:
-        raise ValueError(f"favourable {text!r} does not occur in label {label!r}, which holds numbers") from error
-
-
-def _check_columns(frame: pd.DataFrame, label: str, attributes: tuple[str, ...]) -> None:
+def _check_columns(frame: pd.DataFrame, label: Any, attributes: tuple[Any, ...]) -> None:
+    if frame.columns.nlevels > 1:
+        raise ValueError("frame has column names of several levels; join each to one name")
     names = [str(column) for column in frame.columns]
     if len(set(names)) < len(names):
-        raise ValueError(
-            f"frame has column {next(n for n in names if names.count(n) > 1)!r} more than once; rename one"
-        )
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"frame has column {repeated!r} more than once; rename one")
+    if not _is_hashable(label):
+        raise TypeError(f"label must be the name of one column, got {label!r}")
     if label in attributes:
         raise ValueError(f"sensitive must not name the label, got {attributes!r}; choose another column")
     for column in (label, *attributes):
         if column not in frame.columns:
-            raise unknown_name("label column" if column == label else "sensitive column", column, names)
+            raise _unknown_column("label column" if column == label else "sensitive column", column, frame.columns)
     if frame.shape[0] == 0:
         raise ValueError("frame has no rows")
+
+
+def _unknown_column(kind: str, column: Any, known: Iterable[Any]) -> ValueError:
+    for name in known:
+        if str(name) == str(column):
+            what = "text" if isinstance(name, str) else "numbers" if isinstance(name, numbers.Number) else "objects"
+            return ValueError(f"unknown {kind} {column!r}: names of columns are {what} here; give {name!r}")
+    return unknown_name(kind, column, map(str, known))
+
+
+def _check_favourable(favourable: Any) -> None:
+    if not _is_hashable(favourable):
+        raise TypeError(f"favourable must be one value of the label, got {type(favourable).__name__}; give one value")
+    types = import_pandas("dataset_from_frame")
+    if favourable is not None and types.api.types.is_scalar(favourable) and types.isna(favourable):
+        raise ValueError(f"favourable must be a value of the label, got the missing value {favourable!r}")
 
 
 def _labels(series: pd.Series[Any], favourable: Any) -> tuple[Shaped[np.ndarray, "n"], str]:
     """Labels as `int32` classes or `f32` targets, and the value that became 1."""
     _check_present(series, "drop the rows without a label")
-    values = series.drop_duplicates().tolist()
-    listing = ", ".join(repr(value) for value in values[:5]) + (", ..." if len(values) > 5 else "")
-    if len(values) == 1:
+    values = _values(series)
+    distinct = list(dict.fromkeys(values))
+    listing = ", ".join(repr(value) for value in distinct[:5]) + (", ..." if len(distinct) > 5 else "")
+    if len(distinct) == 1:
         raise ValueError(f"label {series.name!r} has a single class, {listing}; nothing can be learnt from it")
-    if favourable is None and len(values) > 2 and series.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # becomes infinite, which the dataset's own check reports
-            return series.to_numpy(np.float64).astype(np.float32), ""
-    if len(values) > 2:
-        raise ValueError(
-            f"label {series.name!r} is not binary, it has {len(values)} values ({listing}); "
-            "make it two values, or floats for regression (without favourable)"
-        )
-    if favourable is None and set(values) != {0, 1}:
+    if len(distinct) > 2:
+        targets = None if series.dtype == "category" else _numbers(series, values)
+        if favourable is None and targets is not None and targets.dtype.kind == "f":
+            return _as_floats(targets, series.name).astype(np.float32), ""
+        raise _not_binary(series.name, len(distinct), listing, targets is not None and favourable is None)
+    if favourable is None and set(distinct) != {0, 1}:
         raise ValueError(f"label {series.name!r} has the values {listing}; say with favourable= which becomes 1")
-    if favourable is not None and favourable not in values:
+    if favourable is not None and favourable not in distinct:
         raise ValueError(f"favourable {favourable!r} does not occur in label {series.name!r}, which has {listing}")
     one = 1 if favourable is None else favourable
-    return np.array([value == one for value in series.tolist()], np.int32), str(one)
+    return np.array([value == one for value in values], np.int32), str(one)
 
 
-def _attribute(series: pd.Series[Any]) -> Shaped[np.ndarray, "n"]:
+def _not_binary(name: Hashable, number: int, listing: str, whole: bool) -> ValueError:
+    remedy = "floats for regression (without favourable)"
+    if whole:  # a file says 3.0 where a frame says astype
+        remedy = f"floats for regression: astype({{{name!r}: float}}) in a frame, 3.0 for 3 in a file"
+    return ValueError(
+        f"label {name!r} is not binary, it has {number} values ({listing}); make it two values, or {remedy}"
+    )
+
+
+def _attribute(series: pd.Series[Any]) -> Groups:
+    """Groups of one sensitive column."""
     _check_present(series, "drop the rows or give missing values a name of their own")
-    return np.array(series.tolist()) if series.dtype.kind in "biuf" else _text(series)
+    if series.dtype != "category" or not series.cat.ordered:
+        return encode_groups(_numbers_or_text(series, "make groups"))
+    _text(series)
+    present, ids = np.unique(series.cat.codes.to_numpy(), return_inverse=True)
+    names = tuple(str(series.cat.categories[code]) for code in present)
+    return Groups(ids.astype(np.int32), names, len(names))
+
+
+def _intersections(columns: Sequence[Groups]) -> Groups:
+    """Groups of the intersections that occur, in the order of each column's groups."""
+    joint = encode_groups(*(column.ids for column in columns))  # its names are ids joined by " & "
+    parts = [zip(columns, name.split(" & "), strict=True) for name in joint.names]
+    return joint._replace(names=tuple(" & ".join(column.names[int(i)] for column, i in part) for part in parts))
 
 
 def _feature(series: pd.Series[Any]) -> Column:
     _check_present(series, "impute it, or drop the rows or the column")
-    if series.dtype.kind in "biuf":
-        return series.to_numpy(np.float64)
-    if series.dtype.kind == "O":
+    if series.dtype == "category":
         return categories(_text(series))
-    raise TypeError(
-        f"column {series.name!r} of dtype {series.dtype} cannot be a feature; turn it into numbers or text, or drop it"
-    )
+    column = _numbers_or_text(series, "be a feature")
+    return categories(column) if column.dtype.kind == "U" else _as_floats(column, series.name)
+
+
+def _numbers_or_text(series: pd.Series[Any], use: str) -> Shaped[np.ndarray, "n"]:
+    values = _values(series)
+    column = _numbers(series, values)
+    if column is not None:
+        return column
+    pandas = import_pandas("dataset_from_frame")
+    refused = (*_NEITHER_NUMBER_NOR_TEXT, pandas.Period, pandas.Interval)
+    found = next((kind for kind in dict.fromkeys(map(type, values)) if issubclass(kind, refused)), None)
+    if found is not None and series.dtype != "category":  # bins, say, are categories on purpose
+        raise TypeError(
+            f"column {series.name!r} of dtype {series.dtype} cannot {use} (it holds {found.__name__}); turn it into "
+            "numbers or text, or drop it"
+        )
+    return _text(series)
+
+
+def _numbers(series: pd.Series[Any], values: list[Any]) -> Shaped[np.ndarray, "n"] | None:
+    """A column of numbers, also of objects, as booleans, integers or floats; `None` where one is no number."""
+    if series.dtype.kind in _NUMPY_KINDS:
+        return series.to_numpy(_NUMPY_KINDS[series.dtype.kind])
+    kinds = set(map(type, values))
+    if not all(issubclass(kind, _REAL) for kind in kinds):
+        return None
+    if all(issubclass(kind, _TRUTHS) for kind in kinds):
+        return np.array(values, np.bool_)
+    if all(issubclass(kind, _WHOLE) for kind in kinds):
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            pass  # floats hold them, if less exactly
+    try:
+        return np.array([float(value) for value in values])
+    except OverflowError as error:
+        raise ValueError(f"column {series.name!r} has a number that is too large for float32; rescale it") from error
+
+
+def _as_floats(column: Shaped[np.ndarray, "n"], name: Hashable) -> Float[np.ndarray, "n"]:
+    """Numbers as `f64[n]`, none of which becomes infinite in float32."""
+    wide = column.astype(np.float64)
+    with np.errstate(over="ignore"):
+        lost = np.flatnonzero(np.isinf(wide.astype(np.float32)) & np.isfinite(wide))
+    if lost.size:
+        raise ValueError(
+            f"column {name!r} has {wide[lost[0]]:g} in row {lost[0]}, which is too large for float32; rescale it, or "
+            "take its logarithm"
+        )
+    return wide
 
 
 def _text(series: pd.Series[Any]) -> Shaped[np.ndarray, "n"]:
-    values = series.tolist()
+    values = _values(series)
     text = [str(value) for value in values]
-    if len(set(text)) != series.nunique():
-        raise ValueError(f"column {series.name!r} has different values that read alike, such as 1 and '1'; unify them")
+    if len(set(text)) != len(set(values)):
+        raise ValueError(
+            f"column {series.name!r} has different values that read alike, or equal ones that do not, such as 1, '1' "
+            "and 1.0; unify them"
+        )
     return np.array(text)
+
+
+def _values(series: pd.Series[Any]) -> list[Any]:
+    """The values of a column as Python objects that can be told apart."""
+    values = series.tolist()
+    try:
+        distinct = set(values)
+    except TypeError as error:
+        raise TypeError(
+            f"column {series.name!r} holds lists or the like ({error}); make columns of numbers or text of it, or drop "
+            "it"
+        ) from error
+    if any(isinstance(value, str) and "\0" in value for value in distinct):  # NumPy cuts these off at the end
+        raise ValueError(f"column {series.name!r} has text with NUL characters; remove them")
+    return values
 
 
 def _check_present(series: pd.Series[Any], remedy: str) -> None:

@@ -200,9 +200,7 @@ def _notes(year: str, unknown: int, unlabelled: int, without_index: int) -> tupl
     if unknown:
         notes.append(f"dropped {unknown:,} members of unknown age or sex")
     if unlabelled:
-        notes.append(
-            f"dropped {unlabelled:,} members without a claim in {year} that has a Charlson index, whose label is unknown"
-        )
+        notes.append(f"dropped {unlabelled:,} members without a Charlson index in {year}, whose label is unknown")
     if without_index:
         notes.append(f"{without_index:,} claims of listed members have no Charlson index and take no part in the label")
     return tuple(notes)

@@ -78,7 +78,7 @@ def read_raw(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         ) as reader:
             _check_end(content, reader.record_start, reader.record_length)
             parts = [part[part.columns.intersection(COLUMNS)] for part in reader]
-    except (ValueError, TypeError, KeyError, struct.error) as error:
+    except (ValueError, TypeError, KeyError, ZeroDivisionError, struct.error) as error:
         raise ValueError(
             f"{FILE.path}: {MEMBER} is no SAS transport file, or not a whole one ({error}); get the official file"
         ) from error
@@ -137,7 +137,7 @@ def _numbers(parts: list[np.ndarray], name: str) -> np.ndarray:
     if name in NEVER_NEGATIVE and values.min() < 0:
         row = int(np.argmin(values))
         raise ValueError(
-            f"{FILE.path} has {values[row]:g} in column {name!r}, row {row}, which cannot be negative; get the official "
+            f"{FILE.path} has {values[row]:g} in column {name!r}, row {row}, which is never negative; get the official "
             "file"
         )
     return values

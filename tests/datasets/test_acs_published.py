@@ -8,7 +8,15 @@ import pytest
 
 from badrjax.datasets import dataset_info, load_dataset
 from badrjax.datasets.acs import reading, recipes
-from badrjax.datasets.acs.codes import CODES, MAY_BE_SUPPRESSED, OCCUPATIONS, SUPPRESSED, as_text, occupation_group
+from badrjax.datasets.acs.codes import (
+    AGES,
+    CODES,
+    MAY_BE_SUPPRESSED,
+    OCCUPATIONS,
+    SUPPRESSED,
+    as_text,
+    occupation_group,
+)
 from badrjax.datasets.acs.states import DEFAULT_STATES, FIPS
 
 PROBLEMS = ("acs_income", "acs_employment", "acs_public_coverage", "acs_mobility", "acs_travel_time")
@@ -175,6 +183,8 @@ def test_birthplaces_are_the_same_state_elsewhere_in_the_country_or_abroad(load,
 def test_numbers_of_states_and_lists_of_codes_are_those_of_the_dictionary(dictionary):
     states = dictionary[dictionary.column == "ST"]
     assert {place.meaning[-2:]: int(place.code) for place in states.itertuples()} == FIPS
+    assert dictionary.code[dictionary.column == "AGEP"].tolist() == [str(AGES[0]), "1"]
+    assert dictionary.meaning[dictionary.column == "AGEP"].iloc[-1].startswith(f"1 to {AGES[-1]} years")
     for column, codes in CODES.items():
         listed = dictionary.code[(dictionary.column == column) & ~dictionary.code.str.startswith("b")].astype(int)
         if column in ("OCCP", "POBP"):
@@ -184,6 +194,16 @@ def test_numbers_of_states_and_lists_of_codes_are_those_of_the_dictionary(dictio
             assert set(listed) == known, column
     assert set(MAY_BE_SUPPRESSED) < set(CODES)
     assert as_text(np.array([2.0, np.nan]), "SEX").text("none").tolist() == ["2", "none"]
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_columns_dropped_with_the_age_are_those_that_whole_ages_leave_empty(load, persons, name):
+    rows = rows_of(persons, name)
+    features = [column for column in load(name, "folktables").feature_names if column != "AGEP"]
+    answered = rows[features].notna().groupby(rows.AGEP).any()
+    # Of the oldest ages there are too few persons to tell.
+    partly = answered.columns[(answered.any() & ~answered.loc[:90].all())]
+    assert set(partly) == set(dataset_info(name).sensitive["over_40"].partition("asked: ")[2].split(", ")) - {""}
 
 
 @pytest.mark.parametrize("name", ["acs_income", "acs_employment"])
@@ -197,11 +217,11 @@ def test_badr_variant_has_the_rows_of_income_and_missing_values_minus_1(load, pe
 
 def test_badr_variant_of_travel_time_drops_small_cells(load, persons):
     dataset, rows = load("acs_travel_time", "badr"), rows_of(persons, "acs_travel_time")
-    rows = rows[rows.groupby(["SEX", "RAC1P", "AGEP"]).SEX.transform("size") > 16]
+    rows = rows[rows.groupby(["ST", "SEX", "RAC1P", "AGEP"]).SEX.transform("size") > 16]
     np.testing.assert_array_equal(dataset.x, rows[list(dataset.feature_names)].fillna(-1))
     np.testing.assert_array_equal(dataset.y, rows.JWMNP > 20)
     assert dataset.sensitive == ("sex", "race", "over_40")
-    assert "dropped 3,759 persons" in dataset.notes[-1]
+    assert "dropped 12,927 persons" in dataset.notes[-1]
     over = dataset.attributes["over_40"]
     np.testing.assert_array_equal(np.array(over.names)[over.ids] == "over 40", rows.AGEP > 40)
 

@@ -265,3 +265,9 @@ def test_what_is_no_table_is_refused(content, message):
 def test_a_test_part_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"adult\.test has 3 rows, not 16281"):
         dataset_info("adult").prepare(_contents(), variant="default")
+
+
+def test_dropping_sex_leaves_nothing_that_tells_it():
+    data = load_dataset("adult", sensitive="sex", sensitive_features="drop")
+    assert not any(name.startswith(("sex", "relationship")) for name in data.feature_names)
+    assert data.x.shape[1] == 104 - 2 - 6

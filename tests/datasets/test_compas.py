@@ -255,3 +255,13 @@ def test_a_table_without_a_column_or_no_table_is_refused():
         _prepare(b"")
     with pytest.raises(ValueError, match="no row that ProPublica's filter keeps"):
         _prepare(_invented({"is_recid": -1}))
+
+
+@pytest.mark.parametrize("lost", [["name"], ["name", "first", "last", "dob"]])
+def test_a_header_out_of_place_shows_nothing_personal(lost):
+    header, *rows = _invented({}, OTHER).decode().splitlines()
+    shorter = ",".join(name for name in header.split(",") if name not in lost)
+    with pytest.raises(ValueError, match="values separated by ',' in line 2") as caught:
+        _prepare("\n".join([shorter, *rows]).encode())
+    message = str(caught.value)
+    assert not any(text in message for text in ("quill", "vantongeren", "1985", "99zz77"))

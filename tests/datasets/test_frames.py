@@ -1,8 +1,12 @@
+import datetime
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
@@ -141,58 +145,39 @@ DEFAULTS = {"label": "hired", "sensitive": "sex", "favourable": "yes"}
         ({}, {"sensitive": []}, ValueError, "at least one attribute"),
         ({}, {"sensitive": ["sex", "sex"]}, ValueError, "none twice"),
         ({}, {"sensitive": "hired"}, ValueError, "must not name the label"),
-        (
-            {},
-            {"favourable": "Yes"},
-            ValueError,
-            "favourable 'Yes' does not occur in label 'hired', which has 'yes'",
-        ),
+        ({}, {"favourable": "Yes"}, ValueError, "favourable 'Yes' does not occur in label 'hired', which has 'yes'"),
         ({}, {"favourable": None}, ValueError, "say with favourable= which"),
         ({}, {"label": "job", "favourable": "a"}, ValueError, "'job' is not binary, it has 3 values"),
         (
             {},
             {"label": "age", "favourable": None},
             ValueError,
-            r"'age' is not binary.* floats for regression",
+            r"'age' is not binary.* floats for regression: astype\(\{'age': float\}\) in a frame, 3.0 for 3 in a file",
         ),
+        ({"hired": pd.Categorical([0.5, 1, 2, 0.5, 1, 2])}, {"favourable": None}, ValueError, "is not binary"),
         ({"hired": "yes"}, {}, ValueError, "single class, 'yes'"),
         ({"hired": 0.5}, {"favourable": None}, ValueError, "single class, 0.5"),
         ({"hired": [1, 2, 1, 2, 1, 2]}, {"favourable": None}, ValueError, "say with favourable="),
-        (
-            {"hired": ["yes", "no", None, "no", "no", "yes"]},
-            {},
-            ValueError,
-            r"'hired' has missing values.*row 2",
-        ),
-        (
-            {"hired": [1, np.inf, 2, 3, 4, 5]},
-            {"favourable": None},
-            ValueError,
-            "y has NaN or infinite .*row 1",
-        ),
+        ({"hired": ["yes", "no", None, "no", "no", "yes"]}, {}, ValueError, r"'hired' has missing values.*row 2"),
+        ({"hired": [1, np.inf, 2, 3, 4, 5]}, {"favourable": None}, ValueError, "y has NaN or infinite .*row 1"),
         (
             {"hired": [1, 1e300, 2, 3, 4, 5]},
             {"favourable": None},
             ValueError,
-            "y has NaN or infinite .*row 1",
+            r"'hired' has 1e\+300 in row 1, which is too large for float32",
         ),
-        (
-            {"sex": ["M", None, "F", "M", "F", "M"]},
-            {},
-            ValueError,
-            r"'sex' has missing values in 1 rows.*row 1",
-        ),
+        ({"sex": ["M", None, "F", "M", "F", "M"]}, {}, ValueError, r"'sex' has missing values in 1 rows.*row 1"),
         ({"sex": [1.0, 2.0, np.nan, 1.0, 1.0, 1.0]}, {}, ValueError, r"'sex' has missing values.*row 2"),
         ({"age": [1, 2, 3, 4, 5, np.nan]}, {}, ValueError, r"'age' has missing values.*row 5; impute"),
         ({"age": [1, 2, 3, 4, 5, -np.inf]}, {}, ValueError, r"infinite values in column 'age' \(row 5\)"),
-        ({"age": [1, 2, 3, 4, 5, 1e300]}, {}, ValueError, r"infinite values in column 'age' \(row 5\)"),
-        ({"job": ["a", "b", None, "a", "b", "c"]}, {}, ValueError, r"'job' has missing values.*row 2"),
+        ({"age": [1, 2, 3, 4, 5, 1e300]}, {}, ValueError, r"'age' has 1e\+300 in row 5, which is too large"),
         (
-            {"job": pd.Timestamp("2020-01-01")},
+            {"age": pd.Series([1, 2, 3, 4, 5, 10**400], dtype=object)},
             {},
-            TypeError,
-            "'job' of dtype datetime64.* cannot be a feature",
+            ValueError,
+            "'age' has a number that is too large for float32",
         ),
+        ({"job": ["a", "b", None, "a", "b", "c"]}, {}, ValueError, r"'job' has missing values.*row 2"),
         ({"job": [1, "1", "a", "b", "c", "c"]}, {}, ValueError, "'job' has different values that read alike"),
         ({"sex_F": 1}, {}, ValueError, "second feature named 'sex_F'"),
     ],
@@ -200,6 +185,182 @@ DEFAULTS = {"label": "hired", "sensitive": "sex", "favourable": "yes"}
 def test_bad_frames_say_what_is_wrong(frame, columns, keywords, error, message):
     with pytest.raises(error, match=message):
         dataset_from_frame(frame.assign(**columns), **{**DEFAULTS, **keywords})
+
+
+MOMENT = pd.Timestamp("2020-01-01")
+NO_COLUMNS_OF_A_MODEL = {
+    "datetime64": [MOMENT] * 6,
+    "datetime.date": pd.Series([MOMENT.date()] * 6, dtype=object),
+    "datetime.time": [datetime.time(1)] * 6,
+    "Arrow date": pd.Series([MOMENT.date()] * 6, dtype=pd.ArrowDtype(pa.date32())),
+    "timedelta": [pd.Timedelta(1, "h")] * 6,
+    "Period": pd.period_range("2020-01", periods=6, freq="M"),
+    "Period objects": pd.Series(pd.period_range("2020-01", periods=6, freq="M"), dtype=object),
+    "Interval": pd.interval_range(0, 6),
+    "Interval objects": pd.Series(pd.interval_range(0, 6), dtype=object),
+    "complex": [1j] * 6,
+}
+
+
+@pytest.mark.parametrize("kind", NO_COLUMNS_OF_A_MODEL)
+def test_dates_and_intervals_are_refused(frame, kind):
+    changed = frame.assign(job=NO_COLUMNS_OF_A_MODEL[kind])
+    with pytest.raises(TypeError, match=r"'job' of dtype .* cannot be a feature .*; turn it into numbers or text"):
+        dataset_from_frame(changed, **DEFAULTS)
+    with pytest.raises(TypeError, match=r"'job' of dtype .* cannot make groups .*; turn it into numbers or text"):
+        dataset_from_frame(changed, label="hired", sensitive="job", favourable="yes")
+
+
+def test_bins_are_categories(frame):
+    bins = pd.cut(frame["age"], [0, 20, 60, 100])
+    dataset = dataset_from_frame(frame.assign(age=bins), label="hired", sensitive="age", favourable="yes")
+    assert dataset.group_names == ("(0, 20]", "(20, 60]", "(60, 100]")
+    np.testing.assert_array_equal(dataset.group, [1, 0, 1, 2, 2, 0])
+    assert {"age_(0, 20]", "age_(20, 60]"} < set(dataset.feature_names)
+    unordered = frame.assign(age=bins.cat.as_unordered())
+    again = dataset_from_frame(unordered, label="hired", sensitive="age", favourable="yes")
+    assert set(again.group_names) == set(dataset.group_names)
+
+
+NUMBERS = [1.5, 2.0, -3.0, 0.25, 7.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([Decimal(str(value)) for value in NUMBERS]),
+        pd.Series([Decimal(str(value)) for value in NUMBERS], dtype=pd.ArrowDtype(pa.decimal128(5, 2))),
+        pd.Series(NUMBERS, dtype=object),
+        pd.Series([1.5, 2, Fraction(-3), np.float32(0.25), Decimal(7), np.int8(8)], dtype=object),
+        pd.Series(NUMBERS, dtype="double[pyarrow]"),
+        pd.Series(NUMBERS, dtype="Float64"),
+    ],
+)
+def test_numbers_of_every_kind_are_numbers(frame, values):
+    dataset = dataset_from_frame(frame.assign(age=values), **DEFAULTS)
+    np.testing.assert_array_equal(dataset.x[:, dataset.feature_names.index("age")], np.float32(NUMBERS))
+    targets = dataset_from_frame(frame.assign(age=values), label="age", sensitive="sex")
+    np.testing.assert_array_equal(targets.y, np.float32(NUMBERS))
+    groups = dataset_from_frame(frame.assign(age=values), label="hired", sensitive="age", favourable="yes")
+    assert groups.group_names == ("-3.0", "0.25", "1.5", "2.0", "7.0", "8.0")
+
+
+@pytest.mark.parametrize("dtype", ["object", "bool", "boolean", "bool[pyarrow]"])
+def test_booleans_of_every_kind_are_booleans(frame, dtype):
+    changed = frame.astype({"old": dtype})
+    dataset = dataset_from_frame(changed, label="hired", sensitive="old", favourable="yes")
+    assert dataset.group_names == ("False", "True")
+    np.testing.assert_array_equal(dataset.x[:, dataset.feature_names.index("old")], frame["old"])
+
+
+def test_integers_beyond_64_bits_become_floats(frame):
+    dataset = dataset_from_frame(frame.assign(age=[2**70, 1, 2, 3, 4, 5]), **DEFAULTS)
+    assert dataset.x[0, dataset.feature_names.index("age")] == np.float32(2.0**70)
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_arrow_text_is_text(frame, text):
+    plain = dataset_from_frame(frame, **DEFAULTS)
+    kind = pd.ArrowDtype(text)
+    changed = frame.astype({"job": str}).astype({"sex": kind, "job": kind, "hired": kind, "age": "int8[pyarrow]"})
+    again = dataset_from_frame(changed, **DEFAULTS)
+    assert again.feature_names == plain.feature_names
+    assert again.group_names == plain.group_names
+    np.testing.assert_array_equal(again.x, plain.x)
+    np.testing.assert_array_equal(again.y, plain.y)
+
+
+@pytest.mark.parametrize("column", ["sex", "job", "hired"])
+@pytest.mark.parametrize("dtype", ["object", "string"])
+def test_nul_characters_are_refused(frame, column, dtype):
+    changed = frame.assign(**{column: ["a", "a\0", "a", "a", "a\0", "a"]}).astype({column: dtype})
+    with pytest.raises(ValueError, match=f"'{column}' has text with NUL characters; remove them"):
+        dataset_from_frame(changed, label="hired", sensitive="sex", favourable="yes" if column != "hired" else "a")
+
+
+@pytest.mark.parametrize("column", ["sex", "job", "hired"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([[1], [2], [1], [2], [1], [2]]),
+        pd.Series([[1], [2], [1], [2], [1], [2]], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+        pd.Series([{"a": 1}, {"a": 2}] * 3, dtype=pd.ArrowDtype(pa.struct([("a", pa.int64())]))),
+        pd.Series([np.zeros(2)] * 6),
+    ],
+)
+def test_lists_are_refused(frame, column, values):
+    with pytest.raises(TypeError, match=f"'{column}' holds lists or the like .*; make columns of numbers or text"):
+        dataset_from_frame(frame.assign(**{column: values}), **DEFAULTS)
+
+
+@pytest.mark.parametrize("kind", [pd.Index, np.array, pd.Series, tuple])
+def test_names_may_come_in_an_array(frame, kind):
+    dataset = dataset_from_frame(frame, label="hired", sensitive=kind(["sex", "old"]), favourable="yes")
+    assert dataset.sensitive == ("sex", "old")
+    assert dataset.group_names == ("F & False", "F & True", "M & False", "M & True")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"label": ["hired"]}, TypeError, r"label must be the name of one column, got \['hired'\]"),
+        ({"label": np.array(["hired"])}, TypeError, "label must be the name of one column"),
+        ({"sensitive": [["sex"]]}, TypeError, r"sensitive must be a name or a list of names, and holds \['sex'\]"),
+        ({"sensitive": {"sex": 1}}, TypeError, "sensitive must be a name or a list of names, got dict"),
+        ({"sensitive": {"sex"}}, TypeError, "a set has no order"),
+        ({"favourable": np.array(["yes"])}, TypeError, "favourable must be one value of the label, got ndarray"),
+        ({"favourable": ["yes"]}, TypeError, "favourable must be one value of the label, got list"),
+        ({"favourable": pd.NA}, ValueError, "favourable must be a value of the label, got the missing value <NA>"),
+        ({"favourable": float("nan")}, ValueError, "got the missing value nan"),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(frame, keywords, error, message):
+    with pytest.raises(error, match=message):
+        dataset_from_frame(frame, **{**DEFAULTS, **keywords})
+
+
+def test_columns_may_be_named_by_numbers():
+    frame = pd.DataFrame([[0, "a", 5.0], [1, "b", 6.0], [1, "a", 7.0]])
+    dataset = dataset_from_frame(frame, label=0, sensitive=[1])
+    assert (dataset.label_name, dataset.sensitive) == ("0", ("1",))
+    assert dataset.feature_names == ("1_a", "1_b", "2")
+    np.testing.assert_array_equal(dataset.y, [0, 1, 1])
+    with pytest.raises(ValueError, match="unknown label column '0': names of columns are numbers here; give 0"):
+        dataset_from_frame(frame, label="0", sensitive=1)
+    with pytest.raises(ValueError, match="unknown sensitive column 1: names of columns are text here; give '1'"):
+        dataset_from_frame(frame.rename(columns=str), label="0", sensitive=1)
+
+
+def test_column_names_of_several_levels_are_refused(frame):
+    with pytest.raises(ValueError, match="names of several levels"):
+        dataset_from_frame(pd.concat({"a": frame}, axis=1), label=("a", "hired"), sensitive="a")
+
+
+def test_ordered_groups_keep_the_order_of_their_categories(frame):
+    order = pd.CategoricalDtype(["c", "unused", "a", "b"], ordered=True)
+    dataset = dataset_from_frame(frame.astype({"job": order}), label="hired", sensitive="job", favourable="yes")
+    assert dataset.group_names == ("c", "a", "b")
+    np.testing.assert_array_equal(dataset.group, [2, 1, 0, 1, 2, 1])
+    both = dataset_from_frame(frame.astype({"job": order}), label="hired", sensitive=["job", "sex"], favourable="yes")
+    assert both.group_names == ("c & F", "a & F", "a & M", "b & F", "b & M")
+    assert both.attributes["job"].names == ("c", "a", "b")
+    np.testing.assert_array_equal(both.group, [4, 1, 0, 2, 3, 2])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "names"),
+    [("category", ("2", "10")), (pd.CategoricalDtype([10, 2], ordered=True), ("10", "2")), ("object", ("2", "10"))],
+)
+def test_groups_of_categories_that_are_numbers_are_numbered_by_them(frame, dtype, names):
+    changed = frame.assign(sex=[10, 2, 2, 10, 2, 10]).astype({"sex": dtype})
+    dataset = dataset_from_frame(changed, **DEFAULTS)
+    assert dataset.group_names == names
+    np.testing.assert_array_equal(np.array(names)[dataset.group], ["10", "2", "2", "10", "2", "10"])
+
+
+def test_equal_values_that_read_differently_are_refused(frame):
+    with pytest.raises(ValueError, match="'job' has different values that read alike, or equal ones that do not"):
+        dataset_from_frame(frame.assign(job=[1, 1.0, "a", "b", "c", "c"]), **DEFAULTS)
 
 
 def test_frame_without_rows_or_features_is_refused(frame):

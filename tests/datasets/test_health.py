@@ -141,6 +141,12 @@ def plain_features(claims, drugs, tests):
     return features
 
 
+def plain_members(tables):
+    """The listed members of known age and sex."""
+    persons = {member: (age, sex) for member, age, sex in tables["Members"][1:]}
+    return [(member, *persons[member]) for member, *_ in tables["Target"][1:] if all(persons[member])]
+
+
 def plain_rows(tables, year):
     """(features, label, age, sex) of each member that is kept, in the order of the list."""
     persons = {member: (age, sex) for member, age, sex in tables["Members"][1:]}
@@ -206,8 +212,24 @@ def test_statistics_of_nothing(load, tables):
 def test_sex_makes_groups_and_both_attributes_can_be_left_out(load, tables):
     data = load(tables, sensitive=["sex", "age"], sensitive_features="drop")
     assert data.attributes["sex"].names == ("female", "male")
-    assert data.x.shape[1] == 85 - 11
+    assert data.x.shape[1] == 85 - 11 - 2
     assert not [name for name in data.feature_names if name.startswith(("age", "sex"))]
+
+
+@pytest.mark.parametrize("variant", ["default", "fairbinn"])
+def test_counts_of_claims_that_are_womens_go_with_the_sex(load, tables, variant):
+    kept = load(tables, sensitive="sex", variant=variant).feature_names
+    left = load(tables, sensitive="sex", variant=variant, sensitive_features="drop").feature_names
+    conditions = {f"pcg{CONDITIONS.index(group) + 1}" for group in ("PRGNCY", "GYNEC1", "GYNECA")}
+    assert conditions == {"pcg18", "pcg22", "pcg28"}
+    obstetrics, maternity = "sp10", "pg17"
+    assert (SPECIALTIES[9], PROCEDURES[16]) == ("Obstetrics and Gynecology", "SMCD")
+    expected = {
+        "default": {"sex_female", "sex_male", obstetrics, maternity},
+        "fairbinn": {"sex", obstetrics, maternity, *conditions},
+    }[variant]
+    assert set(kept) - set(left) == expected
+    assert "sp10 (Obstetrics and Gynecology), pcg18 (GYNEC1)" in dataset_info("health").sensitive["sex"]
 
 
 def test_what_is_left_out_is_noted(load, tables):
@@ -220,8 +242,28 @@ def test_what_is_left_out_is_noted(load, tables):
     assert load(tables, year="Y2").notes == (
         "year Y2",
         f"dropped {unknown} members of unknown age or sex",
-        f"dropped {silent} members without a claim in Y2, whose label is unknown",
+        f"dropped {silent} members without a Charlson index in Y2, whose label is unknown",
     )
+
+
+def test_claims_without_an_index_take_no_part_in_the_label_and_are_counted(load, tables):
+    rows = [list(row) for row in tables["Claims"]]
+    of_year = [row for row in rows if row[4] == "Y3"]
+    alone = tables["Target"][1][0]  # has one claim, with an index above 0
+    indices = {member: [row[11] for row in of_year if row[0] == member] for member, *_ in plain_members(tables)}
+    ill = next(member for member, found in indices.items() if {"0", "5+"} <= set(found))
+    emptied = [row for row in of_year if row[0] in (alone, ill) and row[11] != "0"]
+    for row in emptied:
+        row[11] = ""
+    whole = load(tables, variant="fairbinn")
+    data = load({**tables, "Claims": rows}, variant="fairbinn")
+    # Who has other claims keeps all features and is without illness; who has none is left out.
+    rest = np.arange(whole.y.size) != 0
+    np.testing.assert_array_equal(data.x, whole.x[rest])
+    assert data.y.sum() == whole.y[rest].sum() - 1
+    rule = "claims of listed members have no Charlson index and take no part in the label"
+    assert data.notes[-1] == f"{len(emptied)} {rule}"
+    assert not any(rule in note for note in whole.notes)
 
 
 def test_member_that_members_csv_does_not_have_is_of_unknown_age(load, tables):
@@ -254,7 +296,11 @@ def changed(tables, name, column, value, row=1):
         ("Claims", "SupLOS", "2", "column 'SupLOS' has the unknown category '2'"),
         ("Claims", "Year", "Y4", "column 'Year' has the unknown category 'Y4'"),
         ("Claims", "Vendor", "V1", r"Claims\.csv has 'V1' in column 'Vendor', row 0, where a number"),
-        ("Claims", "MemberID", "", r"Claims\.csv has no MemberID in row 0"),
+        ("Claims", "MemberID", "", r"Claims\.csv has nothing in column 'MemberID', row 0"),
+        ("Claims", "Year", "", r"Claims\.csv has nothing in column 'Year', row 0"),
+        ("Claims", "SupLOS", "", r"Claims\.csv has nothing in column 'SupLOS', row 0"),
+        ("LabCount", "Year", "", r"LabCount\.csv has nothing in column 'Year', row 0"),
+        ("DrugCount", "DrugCount", " ", r"DrugCount\.csv has nothing in column 'DrugCount', row 0"),
         (
             "Members",
             "AgeAtFirstClaim",
@@ -271,10 +317,12 @@ def test_bad_values_are_named(load, tables, name, column, value, message):
         load(changed(tables, name, column, value))
 
 
-def test_month_without_a_number_is_refused(load, tables):
-    row = next(i for i, values in enumerate(tables["LabCount"]) if values[1] == "Y3")
-    with pytest.raises(ValueError, match=r"LabCount\.csv: column 'LabCount' has a row without a number"):
-        load(changed(tables, "LabCount", "LabCount", "", row))
+@pytest.mark.parametrize(("name", "column"), [("Claims", "SupLOS"), ("LabCount", "LabCount")])
+def test_empty_value_is_refused_in_any_year_by_the_row_of_the_file(load, tables, name, column):
+    position = tables[name][0].index("Year")
+    row = next(i for i, values in enumerate(tables[name]) if i > 3 and values[position] == "Y1")
+    with pytest.raises(ValueError, match=rf"{name}\.csv has nothing in column '{column}', row {row - 1};"):
+        load(changed(tables, name, column, "", row))
 
 
 @pytest.mark.parametrize("name", ["Target", "Members"])

@@ -254,6 +254,7 @@ def test_target_and_panel_fit_every_variant(load, table, frame):
     visits = load(table, target="utilization", panel="20")
     kept = frame[(frame.PERWT15F > 0) & (frame.PANEL == 20)]
     np.testing.assert_array_equal(visits.y, kept[VISITS].sum(axis=1) >= 10)
+    np.testing.assert_array_equal(load(table, target="utilization", panel=20).x, visits.x)
     expenses = load(table, variant="aif360", target="expenses", panel="both")
     kept = answered(frame)
     np.testing.assert_array_equal(expenses.y, expensive(kept))
@@ -264,6 +265,7 @@ def test_attributes_can_be_left_out_and_the_weight_is_never_in(load, table, vari
     data = load(table, variant=variant, sensitive=["sex", "race", "marital"], sensitive_features="drop")
     raw = {name.split("_")[0] for name in data.feature_names}
     assert raw == {*CODED, *NUMBERS, "PHQ242"} - {"PREGNT53"}
+    assert "AGE53X" in dataset_info("meps").sensitive["marital"]
 
 
 def test_name_of_the_file_may_be_in_capitals_and_in_a_folder(load, table):
@@ -280,6 +282,8 @@ def test_name_of_the_file_may_be_in_capitals_and_in_a_folder(load, table):
         ("REGION53", 1.5, "has 1.5 in column 'REGION53', row 0, where a whole number should be"),
         ("ASTHDX", np.nan, "has nan in column 'ASTHDX', row 0, where a whole number should be"),
         ("TOTEXP15", np.nan, "has nan in column 'TOTEXP15', row 0, where a number should be"),
+        ("TOTEXP15", -1, r"h181ssp\.zip has -1 in column 'TOTEXP15', row 0, which is never negative"),
+        ("ERTOT15", -8, r"h181ssp\.zip has -8 in column 'ERTOT15', row 0, which is never negative"),
     ],
 )
 def test_bad_values_are_named(load, table, column, value, message):
@@ -310,9 +314,10 @@ def test_single_class_and_empty_panel_are_refused(load, table):
     ("content", "message"),
     [
         (b"<!DOCTYPE html><title>AHRQ</title>", r"h181ssp\.zip is not a whole zip or tar archive"),
-        (zipped(b"x" * 800), r"h181\.ssp is no SAS transport file .*; get the official file"),
+        (zipped(b"x" * 800), r"h181\.ssp is no SAS transport file, .*; get the official file"),
         (zipped(b""), r"h181\.ssp is no SAS transport file"),
         (zipped(transport_file(some_table(1), {})[:-1_000]), r"h181\.ssp is no SAS transport file"),
+        (zipped(transport_file({}, {})), r"h181\.ssp is no SAS transport file"),
         (zipped(transport_file(some_table(1), {}).partition(header("OBS"))[0] + header("OBS")), "has no rows"),
         (zipped(b"", "h181.dat"), r"has no file .h181\.ssp."),
     ],
@@ -322,6 +327,29 @@ def test_wrong_files_are_refused(tmp_path, content, message):
     (tmp_path / FILE.path).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_dataset("meps", data_home=tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("cut", [1, 40, 79, 81, 3_003])
+def test_file_whose_length_is_no_multiple_of_80_is_refused_without_a_warning(table, cut):
+    with pytest.raises(ValueError, match=r"h181\.ssp is no .* whole one .*bytes, is no multiple of 80"):
+        read_raw({FILE.path: zipped(transport_file(table, LENGTHS)[:-cut])})
+
+
+@pytest.mark.parametrize("cards", [1, 2, 10, 51])
+def test_file_that_ends_within_a_row_is_refused(table, cards):
+    with pytest.raises(ValueError, match=r"h181\.ssp is no .* whole one \(its last row has \d+ of 423 bytes"):
+        read_raw({FILE.path: zipped(transport_file(table, LENGTHS)[: -80 * cards])})
+
+
+def test_file_is_filled_up_with_nothing_but_blanks(table):
+    content = transport_file(table, LENGTHS)
+    blanks = len(content) - len(content.rstrip(b" "))
+    assert 0 < blanks < 80
+    with pytest.raises(ValueError, match=rf"its last row has {blanks} of 423 bytes"):
+        read_raw({FILE.path: zipped(content[:-1] + b"x")})
+    with pytest.raises(ValueError, match=rf"its last row has {blanks + 80} of 423 bytes"):
+        read_raw({FILE.path: zipped(content + b" " * 80)})
 
 
 def test_absent_archive_says_how_a_person_gets_it(tmp_path):

@@ -90,16 +90,15 @@ def _read_numbers(content: bytes, header: list[str], columns: list[str], place: 
         try:
             # Empty fields, of spaces in some early files, are the only missing values.
             frame = pandas.read_csv(io.BytesIO(content), dtype=np.float64, na_values=[""], **rules)
+            return {column: frame[column].to_numpy() for column in columns}
         except ValueError:
-            # Once more as text, to find out which value is no number.
-            frame = pandas.read_csv(io.BytesIO(content), dtype=str, **rules).apply(
-                lambda column: to_numbers(column.str.strip(), place)
-            )
+            # Once more as text, which is slower, but names a value that is no number.
+            frame = pandas.read_csv(io.BytesIO(content), dtype=str, **rules)
+            return {column: to_numbers(frame[column].str.strip(), place) for column in columns}
     except ValueError as error:
         if str(error).startswith(place):
             raise
         raise ValueError(f"{place} is not the table it should be ({error}); {_REMEDY}") from error
-    return {column: frame[column].to_numpy() for column in columns}
 
 
 def _check_values(table: dict[str, np.ndarray], never_empty: Iterable[str], place: str) -> None:
