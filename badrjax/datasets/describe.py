@@ -48,8 +48,8 @@ listed with each dataset.
 **Groups.** `sensitive=` takes one attribute or several; several make intersections, and each by itself is in
 `dataset.attributes`. Rows without a value are left out and counted in `dataset.notes`. Small groups are kept unless
 you say `min_group_rows=` (drop) or `num_groups=` (merge the two smallest until so many are left, as BADR does).
-`sensitive_features="drop"` leaves out of the features the columns that state the attribute and those that only one group
-answers; what merely goes along with it (a name of a job, an area) stays.
+`sensitive_features="drop"` leaves out of the features the columns that state the attribute and those that only one
+group answers; what merely goes along with it (an occupation, an area) stays.
 
 **Splits.** `bx.datasets.split(dataset, kind, seed)` with kind `random`, `stratified` (by group and label), `balanced`
 (as the Nash paper), `kfold`, `domain` (train on one state, year or published part, test on others) or `official` (the
