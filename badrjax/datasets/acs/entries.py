@@ -35,7 +35,9 @@ _VARIANTS = {
     ),
     "folktables": "the table of folktables: every code a number, missing values 0",
 }
-_BADR = "as folktables, missing values -1"
+_BADR = (
+    "as folktables, missing values -1 (the paper's groups: min_group_rows = number of features + 1, then num_groups)"
+)
 _FAIRLAB = (
     "fourteen 0/1 features of sex, job, race and marital status and six codes as numbers; persons who work without "
     "pay or have long been unemployed left out"
