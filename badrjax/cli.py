@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("badrjax: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
         print(f"badrjax: {error}", file=sys.stderr)
         return 2
 
@@ -92,7 +92,9 @@ def _info(options: argparse.Namespace) -> None:
         return
     for name in ("label", "favourable"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name} is for a file of your own, and {options.name} is none")
+            raise ValueError(
+                f"--{name} is for a file of your own, which ends in .csv, .csv.gz or .parquet; {options.name} does not"
+            )
     dataset = load_dataset(
         options.name,
         sensitive=_attributes(options),
@@ -119,7 +121,7 @@ def _own(options: argparse.Namespace) -> Dataset:
     if options.label is None or options.sensitive is None:
         raise ValueError("a file of your own needs --label and --sensitive")
     for name in ("variant", "option", "data_home"):
-        if getattr(options, name):
+        if getattr(options, name) not in (None, []):
             raise ValueError(f"--{name.replace('_', '-')} is for the datasets of `badrjax data list`")
     attributes = _attributes(options)
     assert attributes is not None
@@ -150,7 +152,8 @@ def _describe(dataset: Dataset) -> None:
 def _fetch(options: argparse.Namespace) -> None:
     for name in options.names:
         settings = _settings(options, name)
-        if dataset_info(name).bundled:
+        at_hand = verify_dataset(name, data_home=options.data_home, **settings)
+        if dataset_info(name).bundled and all(found.state != "wrong" for found in at_hand):
             print(f"{name}: comes with the package")
             continue
         paths = fetch_dataset(name, data_home=options.data_home, unpinned=options.unpinned, **settings)
@@ -160,8 +163,10 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     wrong, shown = 0, set()
+    if not options.names and options.option:
+        raise ValueError("--option needs the names of the datasets that it is for")
     for name in options.names or list_datasets():
-        settings = _settings(options, name, skip=not options.names)
+        settings = _settings(options, name)
         for found in verify_dataset(name, data_home=options.data_home, **settings):
             if found.file in shown:  # some datasets are made of the same files
                 continue
@@ -173,19 +178,20 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _settings(options: argparse.Namespace, dataset: str, skip: bool = False) -> dict[str, Any]:
-    """The options as they were written; with `skip` those that this dataset does not have are left out."""
+def _settings(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    """The options of a dataset, as they were written."""
     known = dataset_info(dataset).options
     settings = {}
     for text in options.option:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"an option is written NAME=VALUE, got {text!r}")
-        if name in known:
-            settings[name] = value
-        elif not skip:
+        if name not in known:
             listing = f"it has {', '.join(known)}" if known else "it has none of its own"
             raise ValueError(f"unknown option of {dataset} {name!r}: {listing}")
+        if name in settings:
+            raise ValueError(f"option {name} is given twice; separate several values by commas")
+        settings[name] = value
     return settings
 
 

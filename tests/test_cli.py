@@ -78,6 +78,11 @@ def test_info_of_a_file_of_your_own(capsys, tmp_path):
         (["data", "info", "acs_income", "-o", "year=2010"], "unknown year '2010'"),
         (["data", "info", "nowhere.csv", "--label", "a", "--sensitive", "b"], "nowhere.csv"),
         (["data", "verify", "aduld"], "did you mean 'adult'"),
+        (["data", "verify", "-o", "year=2014"], "--option needs the names of the datasets"),
+        (["data", "info", "acs_income", "-o", "states=WY", "-o", "states=VT"], "option states is given twice"),
+        (["data", "info", "adult", "-o", "states=WY"], "unknown option of adult 'states': it has none of its own"),
+        (["data", "info", "adult", "--label", "sex"], "which ends in .csv"),
+        (["data", "info", "mine.csv", "--label", "a", "--sensitive", "b", "--variant", ""], "--variant is for"),
     ],
 )
 def test_unknown_names_give_the_nearest(arguments, message, capsys):

@@ -74,7 +74,8 @@ def read_members(content: bytes, names: Iterable[str], where: str) -> dict[str, 
 def check_zip(content: bytes, where: str) -> None:
     """Raise `ValueError` unless bytes are a whole zip archive with every checksum right."""
     with _opened(content, where) as archive:
-        broken = archive.testzip() if isinstance(archive, zipfile.ZipFile) else "all of it"
+        whole = isinstance(archive, zipfile.ZipFile) and bool(archive.namelist())
+        broken = archive.testzip() if isinstance(archive, zipfile.ZipFile) and whole else "all of it"
     if broken is not None:
         raise ValueError(f"{where} is not a whole zip archive ({broken} is damaged); download it again")
 

@@ -110,7 +110,7 @@ def _section(entry: Entry, same: str | None) -> Iterator[str]:
     yield from _list("Files", _files(entry) if same is None else [f"those of [`{same}`](#{same})"])
     if entry.obtain:
         yield f"To get them: {entry.obtain}.\n"
-    yield f"Source: {entry.source}. Licence: {entry.licence}. Cite: {entry.citation}."
+    yield f"Source: {entry.source}. Licence: {entry.licence}. Cite: {entry.citation.removesuffix('.')}."
 
 
 def _list(title: str, items: Iterable[str]) -> Iterator[str]:

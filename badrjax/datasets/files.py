@@ -96,6 +96,12 @@ def read_file(path: Path, file: DataFile, remedy: str) -> bytes:
     except OSError as error:
         raise type(error)(f"{path} cannot be read ({error.strerror}); {remedy}") from error
     check_content(str(path), content, file, remedy)
+    first_use = "" if file.sha256 else first_use_sha256(path)
+    if first_use and sha256(content) != first_use:
+        raise ValueError(
+            f"{path} is not what was downloaded: its SHA-256 is {sha256(content)}, not {first_use} as in "
+            f"{path.name}{FIRST_USE_SUFFIX} beside it; remove both and get it again"
+        )
     return content
 
 
@@ -147,15 +153,24 @@ def _directory(name: str, directory: str | os.PathLike[str]) -> Path:
     return path
 
 
+def first_use_sha256(path: Path) -> str:
+    """The SHA-256 that a file without a pinned one had when it was downloaded; empty where nobody wrote it down."""
+    try:
+        words = path.with_name(path.name + FIRST_USE_SUFFIX).read_text("ascii", "replace").lower().split()
+    except FileNotFoundError:
+        return ""
+    # As `sha256sum` writes it, too; anything else says nothing.
+    return words[0] if words and len(words[0]) == 64 and set(words[0]) <= set("0123456789abcdef") else ""
+
+
 def _as_it_came(path: Path, file: DataFile) -> bool:
-    """Whether a file in the cache has the SHA-256 that it came with; one that has not is removed."""
-    first_use = path.with_name(path.name + FIRST_USE_SUFFIX)
-    expected = file.sha256 or (first_use.read_text().strip() if first_use.is_file() else "")
-    # A file without either was put there by hand: it is the user's, and all that can be checked is its structure.
-    if not expected or sha256(path.read_bytes()) == expected:
+    """Whether a file in the cache has its pinned SHA-256; one that has not is removed, for it comes again.
+
+    A file without one may be the user's, put there by hand: it is never removed.
+    """
+    if not file.sha256 or sha256(path.read_bytes()) == file.sha256:
         return True
     path.unlink(missing_ok=True)
-    first_use.unlink(missing_ok=True)
     return False
 
 

@@ -197,18 +197,18 @@ def _options(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
         if not entry.options:
             raise ValueError(f"unknown option of {entry.name} {name!r}: it has none of its own")
         _known(f"option of {entry.name}", name, entry.options)
-    return {name: _value(name, option, given.get(name)) for name, option in entry.options.items()}
+    return {name: _value(entry.name, name, option, given.get(name)) for name, option in entry.options.items()}
 
 
-def _value(name: str, option: Option, given: Any) -> Any:
+def _value(dataset: str, name: str, option: Option, given: Any) -> Any:
     """The value of an option, its default where none is given."""
     value = option.default if given is None else given
     if option.values:
         return _known(f"value of {name}", str(value), option.values)
     try:
         return option.check(value) if option.check is not None else value
-    except TypeError as error:
-        raise TypeError(f"option {name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"option {name} of {dataset}: {error}") from error
 
 
 def _contents(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from badrjax.datasets.entry import Entry
-from badrjax.datasets.files import BUNDLED_DIRECTORY, DataFile, find, sha256
+from badrjax.datasets.files import BUNDLED_DIRECTORY, DataFile, find, first_use_sha256, sha256
 
 
 class FileState(NamedTuple):
@@ -17,8 +17,8 @@ class FileState(NamedTuple):
     Attributes:
         file: the file.
         path: where it lies; `None` where it is nowhere.
-        state: "verified" (the pinned SHA-256), "unpinned" (there, with no SHA-256 to hold against it), "wrong"
-            (another SHA-256, or no file that can be read) or "missing".
+        state: "verified" (the pinned SHA-256), "unpinned" (there, with none but that of its download to hold
+            against it), "wrong" (another SHA-256, or no file that can be read) or "missing".
         sha256: what was found.
     """
 
@@ -47,6 +47,7 @@ def _state(file: DataFile, path: Path | None) -> FileState:
         found = sha256(path.read_bytes())
     except OSError as error:
         return FileState(file, path, "wrong", f"({error.strerror})")
-    if not file.sha256:
-        return FileState(file, path, "unpinned", found)
-    return FileState(file, path, "verified" if found == file.sha256 else "wrong", found)
+    expected = file.sha256 or first_use_sha256(path)
+    if expected and found != expected:
+        return FileState(file, path, "wrong", found)
+    return FileState(file, path, "verified" if file.sha256 else "unpinned", found)

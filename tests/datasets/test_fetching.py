@@ -12,7 +12,7 @@ import pytest
 
 from badrjax.datasets import dataset_info, fetch_dataset, fetching, load_dataset, registry, verify_dataset
 from badrjax.datasets.fetching import fetch_file
-from badrjax.datasets.files import DataFile, cache_directory, find, sha256
+from badrjax.datasets.files import DataFile, cache_directory, find, read_file, sha256
 
 GOOD = b"age,sex\n" + b"41,F\n" * 20_000
 PAGE = b"<!DOCTYPE html>\n<html><body>Moved</body></html>\n"
@@ -65,6 +65,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = bytearray(stream.getvalue())
         content[500] ^= 1
         self.answer(bytes(content))
+
+    def hollow_zip(self):
+        self.answer(b"PK\x05\x06" + bytes(18))
 
     def archive_zip(self):
         stream = io.BytesIO()
@@ -152,9 +155,11 @@ def test_an_unpinned_file_is_taken_only_when_asked_and_pinned_from_then_on(serve
         fetch_file(file)
     path = fetch_file(file, unpinned=True)
     assert find(file, None) == path
+    assert read_file(path, file, "") == GOOD
     path.write_bytes(GOOD + b"more")
-    assert find(file, None) is None
-    assert left_in_cache() == []
+    with pytest.raises(ValueError, match=r"good\.csv is not what was downloaded: .*remove both and get it again"):
+        read_file(path, file, "")
+    assert path.read_bytes() == GOOD + b"more"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +169,7 @@ def test_an_unpinned_file_is_taken_only_when_asked_and_pinned_from_then_on(serve
         ("empty.csv", "made/good.csv", "nothing came from"),
         ("good.csv", "made/good.zip", "is not a whole zip or tar archive"),
         ("damaged.zip", "made/good.zip", r"is not a whole zip archive \(good\.csv is damaged\)"),
+        ("hollow.zip", "made/good.zip", "is not a whole zip archive"),
     ],
 )
 def test_an_unpinned_file_must_at_least_be_whole(server, name, path, message):
@@ -180,6 +186,20 @@ def test_a_file_that_the_user_put_into_the_cache_is_never_removed(server):
     file = file_at(server, "good.csv", sha256="")
     assert find(file, None) == mine
     assert mine.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("note", [f"{sha256(GOOD)}  good.csv\n", sha256(GOOD).upper(), "garbage", "", "\xe9\xff"])
+def test_what_lies_beside_a_file_without_a_pinned_sum_never_costs_it(server, note):
+    file = file_at(server, "good.csv", sha256="")
+    mine = cache_directory() / "made/good.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(GOOD)
+    (mine.parent / "good.csv.sha256").write_text(note, "latin-1")
+    assert read_file(find(file, None), file, "") == GOOD
+    (mine.parent / "good.csv.sha256").write_text("0" * 64)
+    with pytest.raises(ValueError, match="is not what was downloaded"):
+        read_file(find(file, None), file, "")
+    assert mine.exists()
 
 
 def test_what_a_killed_download_left_is_removed_after_a_day(server):
