@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from jaxtyping import Float, Shaped
 from badrjax.checks import unknown_name
 from badrjax.datasets.dataset import Dataset
 from badrjax.datasets.delimited import import_pandas
-from badrjax.datasets.tables import Column, attribute_names, categories, encode_features
+from badrjax.datasets.tables import Categories, Column, Table, attribute_names, encode_features
 from badrjax.groups import Groups, encode_groups
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ _REAL = (numbers.Real, decimal.Decimal, np.bool_)
 _NEITHER_NUMBER_NOR_TEXT = (
     complex, np.complexfloating, np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta,
 )  # fmt: skip
+# More different texts than this, in more than half of the rows, are identifiers, dates or prose, not categories.
+_MOST_TEXTS = 1000
+_MOST_BYTES_OF_TEXTS = 2**31
+_NOT_THERE = dict.fromkeys(("None", "nan", "<NA>", "NaT"), "")
+_NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # the latter is what pandas.read_csv calls a column without a name
 
 
 def dataset_from_frame(
@@ -42,6 +48,7 @@ def dataset_from_frame(
 
     Numbers (also as `Decimal` or other objects) and booleans are taken as they are, without scaling (see
     `standardise`); text and categorical columns become one 0/1 feature a value. Features are sorted by name.
+    A text column whose rows are all different is mentioned in the dataset's notes.
 
     Args:
         frame: one row an example, without missing values.
@@ -55,9 +62,11 @@ def dataset_from_frame(
         drop_sensitive: whether the sensitive columns are left out of the features.
 
     Raises:
-        ValueError: for an unknown column (with the nearest names), repeated columns, no rows, missing values
-            in any used column (it is named), a number too large for float32, text with NUL characters, a label
-            that is not binary or has a single class, or a value of `favourable` that does not occur.
+        ValueError: for an unknown column (with the nearest names), repeated columns or ones without a name, no
+            rows, missing values in any used column (it is named), a number too large for float32, text with NUL
+            characters, a text column with more than 1,000 different texts in more than half of its rows, texts
+            that make more than 2 GiB of features, a label that is not binary or has a single class, or a value
+            of `favourable` that does not occur.
         TypeError: for something that is not a frame, a label that is not one name, sensitive columns in a set
             (which has no order), or a column that holds neither numbers nor text (dates, intervals, lists).
         ModuleNotFoundError: where pandas is not installed.
@@ -73,7 +82,9 @@ def dataset_from_frame(
     groups = _intersections(list(attributes.values()))
     left_out = {label, *names} if drop_sensitive else {label}
     kept = [column for column in frame.columns if column not in left_out]
-    features = encode_features({str(column): _feature(frame[column]) for column in kept})
+    table = {str(column): _feature(frame[column]) for column in kept}
+    _check_size(table, frame.shape[0])
+    features = encode_features(table)
     return Dataset(
         x=features.x,
         y=y,
@@ -87,7 +98,24 @@ def dataset_from_frame(
         favourable=recoded,
         sensitive=tuple(attributes),
         attributes=attributes,
+        notes=_notes(table, frame.shape[0]),
     )
+
+
+def column_flaw(names: Iterable[Any]) -> str:
+    """What is wrong with the names of columns, if anything: one is not there, or not alone."""
+    known = [name if isinstance(name, str) else _NOT_THERE.get(str(name), str(name)) for name in names]
+    for position, name in enumerate(known):
+        if _NAMELESS.fullmatch(name):
+            what = f" ({name!r})" if name.strip() else ""
+            return (
+                f"has no name for column {position}{what}, which may be row numbers; write it with index=False, or "
+                "name the column"
+            )
+    if len(set(known)) < len(known):
+        repeated = next(name for name in known if known.count(name) > 1)
+        return f"has column {repeated!r} more than once; rename one"
+    return ""
 
 
 def _attribute_names(sensitive: Any) -> tuple[Any, ...]:
@@ -112,27 +140,28 @@ def _is_hashable(value: Any) -> bool:
 def _check_columns(frame: pd.DataFrame, label: Any, attributes: tuple[Any, ...]) -> None:
     if frame.columns.nlevels > 1:
         raise ValueError("frame has column names of several levels; join each to one name")
-    names = [str(column) for column in frame.columns]
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"frame has column {repeated!r} more than once; rename one")
+    flaw = column_flaw(frame.columns)
+    if flaw:
+        raise ValueError(f"frame {flaw}")
     if not _is_hashable(label):
         raise TypeError(f"label must be the name of one column, got {label!r}")
     if label in attributes:
         raise ValueError(f"sensitive must not name the label, got {attributes!r}; choose another column")
     for column in (label, *attributes):
         if column not in frame.columns:
-            raise _unknown_column("label column" if column == label else "sensitive column", column, frame.columns)
+            raise _unknown_column("label column" if column == label else "sensitive column", column, frame)
     if frame.shape[0] == 0:
         raise ValueError("frame has no rows")
 
 
-def _unknown_column(kind: str, column: Any, known: Iterable[Any]) -> ValueError:
-    for name in known:
+def _unknown_column(kind: str, column: Any, frame: pd.DataFrame) -> ValueError:
+    if column is not None and column in frame.index.names:
+        return ValueError(f"{kind} {column!r} is the index of the frame; make it a column with frame.reset_index()")
+    for name in frame.columns:
         if str(name) == str(column):
             what = "text" if isinstance(name, str) else "numbers" if isinstance(name, numbers.Number) else "objects"
             return ValueError(f"unknown {kind} {column!r}: names of columns are {what} here; give {name!r}")
-    return unknown_name(kind, column, map(str, known))
+    return unknown_name(kind, column, map(str, frame.columns))
 
 
 def _check_favourable(favourable: Any) -> None:
@@ -177,7 +206,10 @@ def _attribute(series: pd.Series[Any]) -> Groups:
     """Groups of one sensitive column."""
     _check_present(series, "drop the rows or give missing values a name of their own")
     if series.dtype != "category" or not series.cat.ordered:
-        return encode_groups(_numbers_or_text(series, "make groups"))
+        column = _numbers_or_text(series, "make groups")
+        if not isinstance(column, Categories):
+            return encode_groups(column)
+        return Groups(column.codes.astype(np.int32), column.values, len(column.values))
     _text(series)
     present, ids = np.unique(series.cat.codes.to_numpy(), return_inverse=True)
     names = tuple(str(series.cat.categories[code]) for code in present)
@@ -194,12 +226,43 @@ def _intersections(columns: Sequence[Groups]) -> Groups:
 def _feature(series: pd.Series[Any]) -> Column:
     _check_present(series, "impute it, or drop the rows or the column")
     if series.dtype == "category":
-        return categories(_text(series))
+        return _text(series)
     column = _numbers_or_text(series, "be a feature")
-    return categories(column) if column.dtype.kind == "U" else _as_floats(column, series.name)
+    return column if isinstance(column, Categories) else _as_floats(column, series.name)
 
 
-def _numbers_or_text(series: pd.Series[Any], use: str) -> Shaped[np.ndarray, "n"]:
+def _texts(table: Table) -> dict[str, int]:
+    """How many different texts each text column has."""
+    return {name: len(column.values) for name, column in table.items() if isinstance(column, Categories)}
+
+
+def _check_size(table: Table, rows: int) -> None:
+    """Raise `ValueError` for texts that are not categories, before a feature is made of each."""
+    texts = _texts(table)
+    for name, number in texts.items():
+        if number > _MOST_TEXTS and 2 * number > rows:
+            raise ValueError(
+                f"column {name!r} has {number:,} different texts in {rows:,} rows; drop it, or group its values"
+            )
+    size = rows * sum(texts.values()) * np.dtype(np.float32).itemsize
+    if size > _MOST_BYTES_OF_TEXTS:
+        widest = max(texts, key=texts.__getitem__)
+        raise ValueError(
+            f"column {widest!r} has {texts[widest]:,} different texts in {rows:,} rows, and all text columns make "
+            f"features of {size / 2**30:.1f} GiB; drop it, or group its values"
+        )
+
+
+def _notes(table: Table, rows: int) -> tuple[str, ...]:
+    alone = [name for name, number in _texts(table).items() if number == rows]
+    return tuple(
+        f"every row of text column {name!r} is different, so that its {rows} features tell rows apart and nothing "
+        "else; drop it, or group its values"
+        for name in alone
+    )
+
+
+def _numbers_or_text(series: pd.Series[Any], use: str) -> Column:
     values = _values(series)
     column = _numbers(series, values)
     if column is not None:
@@ -248,15 +311,20 @@ def _as_floats(column: Shaped[np.ndarray, "n"], name: Hashable) -> Float[np.ndar
     return wide
 
 
-def _text(series: pd.Series[Any]) -> Shaped[np.ndarray, "n"]:
+def _text(series: pd.Series[Any]) -> Categories:
+    """A column as text. No array of fixed width on the way: a single long text would widen every row."""
     values = _values(series)
-    text = [str(value) for value in values]
-    if len(set(text)) != len(set(values)):
-        raise ValueError(
-            f"column {series.name!r} has different values that read alike, or equal ones that do not, such as 1, '1' "
-            "and 1.0; unify them"
-        )
-    return np.array(text)
+    text = values
+    if set(map(type, values)) != {str}:
+        text = [str(value) for value in values]
+        if len(set(text)) != len(set(values)):
+            raise ValueError(
+                f"column {series.name!r} has different values that read alike, or equal ones that do not, such as 1, "
+                "'1' and 1.0; unify them"
+            )
+    pandas = import_pandas("dataset_from_frame")
+    codes, distinct = pandas.factorize(np.array(text, dtype=object), sort=True)
+    return Categories(codes, tuple(map(str, distinct)))
 
 
 def _values(series: pd.Series[Any]) -> list[Any]:
