@@ -1,6 +1,6 @@
 """badrjax: pure JAX functions for fair machine learning research, and the methods composed of them."""
 
-from badrjax import datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates
+from badrjax import datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates, sweeps
 from badrjax.bargaining import (
     NashSolution,
     alignment,
@@ -15,6 +15,7 @@ from badrjax.bargaining import (
     pcgrad_weights,
 )
 from badrjax.batches import Batch
+from badrjax.checkpoints import CheckpointError
 from badrjax.datasets import Dataset, Splits, dataset_from_frame, load_dataset, to_batch
 from badrjax.groups import Groups, encode_groups, group_count, group_mean, group_present
 from badrjax.hypergradients import (
@@ -50,6 +51,7 @@ from badrjax.methods import (
 from badrjax.models import Model
 from badrjax.samplers import Sampler, full_batch, group_balanced, in_order, shuffled
 from badrjax.status import Status, explain
+from badrjax.streaming import StreamError, blockwise_value_and_grad, fit_stream, stream_from_arrays
 from badrjax.surrogates import (
     Rates,
     entmax,
@@ -61,6 +63,7 @@ from badrjax.surrogates import (
     sparsemax,
     wasserstein1,
 )
+from badrjax.sweeps import StoreError, SweepResult, sweep
 from badrjax.training import FitResult, fit, map_blocks
 from badrjax.uncertainty import (
     Bootstrap,
@@ -145,14 +148,23 @@ __all__ = [
     "models",
     "nash_meta",
     # running
+    "CheckpointError",
     "FitResult",
     "Sampler",
+    "StreamError",
+    "blockwise_value_and_grad",
     "fit",
+    "fit_stream",
     "full_batch",
     "group_balanced",
     "in_order",
     "map_blocks",
     "shuffled",
+    "stream_from_arrays",
+    "StoreError",
+    "SweepResult",
+    "sweep",
+    "sweeps",
     # data
     "Dataset",
     "Splits",

@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from scipy import stats
 
 LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "lineax")
 
@@ -61,6 +60,8 @@ def mean_interval(values: Any, *, ci: float = 0.95, kind: Literal["student", "pa
     mean = float(finite.mean()) if count else float("nan")
     if count < 2:
         return Interval(mean, float("nan"), count, diverged)
+    from scipy import stats  # takes most of a second, which importing the package should not
+
     quantile = stats.t.ppf(0.5 + ci / 2, count - 1) if kind == "student" else stats.norm.ppf(0.5 + ci / 2)
     half_width = quantile * finite.std(ddof=1 if kind == "student" else 0) / np.sqrt(count)
     return Interval(mean, float(half_width), count, diverged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ def fit(
     rows: Int[Array, "m"] | None = None,
     evaluate: Callable[[Any], Any] | None = None,
     record: str | Callable[[Any], Any] = "epoch",
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int | None = None,
 ) -> FitResult:
     """Train as one program: `num_epochs` x (sampler's batches -> `step`), `end_epoch`, `evaluate`.
 
@@ -68,11 +71,18 @@ def fit(
         record: `"epoch"` keeps the mean of each info field over an epoch (NaN entries, "not measured", and batches
             of padding only take no part), `"step"` every step, and a function is given an epoch's infos, stacked
             `[steps, ...]`.
+        checkpoint: a directory of this run alone. The run is stored there after every `every` epochs, and a call with
+            the same arguments goes on from the last readable checkpoint, to the same bits as an undisturbed run. Needs
+            orbax-checkpoint (`pip install 'badrjax[checkpoints]'`), concrete arguments and one process.
+        every: epochs between checkpoints, `>= 1`; needed with `checkpoint`.
 
     Raises:
         ValueError: before tracing, for lengths that differ, a batch size larger than the data, NaN or infinite
-            features (which column), negative groups or classes, rows outside the data, or an unknown `record`.
+            features (which column), negative groups or classes, rows outside the data, or an unknown `record`; for
+            `checkpoint` inside `jit` or `vmap`.
         TypeError: for an old-style `uint32` key, or fields of `data` that are not arrays.
+        badrjax.checkpoints.CheckpointError: for a directory that holds another run (what differs), that nothing can
+            be read from, or that cannot be written.
     """
     rows = np.asarray(rows) if isinstance(rows, list | tuple | range) else rows
     given = method._asdict().items()
@@ -82,7 +92,11 @@ def fit(
     recorder = None if isinstance(record, str) else as_partial(record)
     evaluator = None if evaluate is None else as_partial(evaluate)
     data = data._replace(weight=frequencies(data))
-    return _fit(key, method, params, data, rows, evaluator, recorder, num_epochs, sampler, record == "step")
+    if checkpoint is None and every is None:
+        return _fit(key, method, params, data, rows, evaluator, recorder, num_epochs, sampler, record == "step")
+    every = _check_checkpoint(checkpoint, every, (key, method, params, data, rows, evaluator, recorder))
+    settings = (int(num_epochs), sampler, record == "step")
+    return _fit_in_pieces(checkpoint, every, key, method, params, data, rows, evaluator, recorder, *settings)
 
 
 def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int = 4096) -> Any:
@@ -124,15 +138,96 @@ def _fit(
     every_step: bool,
 ) -> FitResult:
     init_key, run_key = jax.random.split(key)
+    epoch = _epoch_of(run_key, method, data, rows, evaluate, record, sampler, every_step)
+    state = method.init(init_key, params)
+    if method.done is None:
+        state, history = jax.lax.scan(epoch, state, jnp.arange(num_epochs))
+    else:
+        zero = jnp.zeros((), jnp.int32)
+        _, state, history = _epochs_from(epoch, method.done, state, zero, num_epochs, num_epochs)
+    return FitResult(state, *history)
+
+
+@partial(jax.jit, static_argnames=("sampler", "every_step", "length"))
+def _fit_piece(
+    run_key: Array,
+    method: Method,
+    data: Batch,
+    rows: Any,
+    evaluate: Callable[[Any], Any] | None,
+    record: Callable[[Any], Any] | None,
+    sampler: Sampler,
+    every_step: bool,
+    length: int,
+    state: Any,
+    start: Array,
+    stop: Array,
+) -> tuple[Array, Any, Any]:
+    """Epochs `start` to `stop`, at most `length` of them: the epoch to go on with, the state, `[length, ...]` rows.
+
+    Both ends are arguments, so that all pieces are one program, and one whose loop the compiler cannot unroll: a loop
+    known to turn once would be fused with what surrounds it, and its last bits differ from those of a long one.
+    """
+    epoch = _epoch_of(run_key, method, data, rows, evaluate, record, sampler, every_step)
+    return _epochs_from(epoch, method.done, state, start, stop, length)
+
+
+def _fit_in_pieces(
+    directory: Any,
+    every: int,
+    key: Array,
+    method: Method,
+    params: Any,
+    data: Batch,
+    rows: Any,
+    evaluate: Any,
+    record: Any,
+    num_epochs: int,
+    sampler: Sampler,
+    every_step: bool,
+) -> FitResult:
+    from badrjax import checkpoints  # which opens files: only where it is asked for
+
+    init_key, run_key = jax.random.split(key)
+    length = max(min(every, num_epochs), 1)
+    fixed = (run_key, method, data, rows, evaluate, record, sampler, every_step, length)
+    start, stop = np.int32(0), np.int32(length)
+    state = first_state(method, init_key, params)
+    state = settle(state, jax.eval_shape(lambda state: _fit_piece(*fixed, state, start, stop)[1], state))
+    lowered = _fit_piece.lower(*fixed, state, start, stop)
+    about = checkpoints.describe(
+        {"key": key, "method": method, "params": params, "data": data, "rows": rows, "evaluate": evaluate,
+         "record": record},
+        {"num_epochs": num_epochs, "every": every, "sampler": repr(sampler), "record every step": every_step},
+        lowered.as_text(),
+    )  # fmt: skip
+
+    def piece(state: Any, start: int, stop: int) -> tuple[int, Any, Any]:
+        ran, state, history = _fit_piece(*fixed, state, np.int32(start), np.int32(stop))
+        return int(ran), state, history
+
+    kinds = jax.eval_shape(lambda state: _fit_piece(*fixed, state, start, stop)[2], state)
+    state, history = checkpoints.run_in_pieces(directory, about, piece, state, kinds, num_epochs, every)
+    return FitResult(state, *history)
+
+
+def _epoch_of(
+    run_key: Array,
+    method: Method,
+    data: Batch,
+    rows: Any,
+    evaluate: Callable[[Any], Any] | None,
+    record: Callable[[Any], Any] | None,
+    sampler: Sampler,
+    every_step: bool,
+) -> Callable[[Any, Array], tuple[Any, tuple[Any, Any, Any]]]:
+    """`(state, index) -> (state, (steps, epochs, evaluations))` of one epoch."""
     # Signed, so that -1 can mark padding.
     rows = (jnp.arange(data.y.shape[0]) if rows is None else rows).astype(jnp.int32)
     groups = data.group.astype(jnp.int32)
 
-    def keep(infos: Any, real: Array) -> Any:
-        return record(infos) if record is not None else infos if every_step else _means(infos, real)
-
     def epoch(state: Any, index: Array) -> tuple[Any, tuple[Any, Any, Any]]:
-        shuffle_key, step_key, end_key = jax.random.split(jax.random.fold_in(run_key, index), 3)
+        shuffle_key, step_key, end_key = epoch_keys(run_key, index)
         positions = sampler.positions(shuffle_key, jnp.where(rows >= 0, groups[rows], -1))
 
         def step(state: Any, inputs: tuple[Array, Array]) -> tuple[Any, Any]:
@@ -145,36 +240,58 @@ def _fit(
         end = None
         if method.end_epoch is not None:
             state, end = method.end_epoch(end_key, state, take(data, rows))
-        return state, (keep(infos, real), end, None if evaluate is None else evaluate(state))
+        kept = keep_infos(infos, real, record, every_step)
+        return state, (kept, end, None if evaluate is None else evaluate(state))
 
-    state = method.init(init_key, params)
-    if method.done is None:
-        state, history = jax.lax.scan(epoch, state, jnp.arange(num_epochs))
-    else:
-        state, history = _until_done(epoch, method.done, state, num_epochs)
-    return FitResult(state, *history)
+    return epoch
 
 
-def _until_done(epoch: Callable[..., Any], done: Callable[..., Any], state: Any, num_epochs: int) -> tuple[Any, Any]:
-    """The scan over epochs as a while loop that stops when `done(state)`, with preallocated history."""
+@jax.jit
+def first_state(method: Method, key: Array, params: Any) -> Any:
+    """What the method starts from."""
+    return method.init(key, params)
+
+
+def epoch_keys(run_key: Array, index: Any) -> Array:
+    """The three keys of epoch `index`: for the order of the rows, for the steps and for `end_epoch`."""
+    return jax.random.split(jax.random.fold_in(run_key, index), 3)
+
+
+def keep_infos(infos: Any, real: Array, record: Callable[[Any], Any] | None, every_step: bool) -> Any:
+    """What is kept of an epoch's infos `[steps, ...]`; `real` `bool[steps]` says which steps had rows that count."""
+    return record(infos) if record is not None else infos if every_step else _means(infos, real)
+
+
+def settle(state: Any, like: Any) -> Any:
+    """`state` as a step leaves it, `like`, where `init` made numbers of weak type: else the next step is recompiled."""
+
+    def settled(leaf: Any, kind: Any) -> Any:
+        weak = getattr(leaf, "weak_type", False) and not getattr(kind, "weak_type", False)
+        return jax.lax.convert_element_type(leaf, kind.dtype) if weak else leaf
+
+    return jax.tree.map(settled, state, like)
+
+
+def _epochs_from(
+    epoch: Callable[..., Any], done: Callable[..., Any] | None, state: Any, start: Array, stop: Any, length: int
+) -> tuple[Array, Any, Any]:
+    """The scan over epochs as a while loop that stops at `stop` or when `done(state)`, with preallocated history."""
     shapes = jax.eval_shape(epoch, state, jax.ShapeDtypeStruct((), jnp.int32))[1]
 
     def blank(leaf: jax.ShapeDtypeStruct) -> Array:
-        fill = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
-        return jnp.full((num_epochs, *leaf.shape), fill, leaf.dtype)
+        zeros = jnp.zeros((length, *leaf.shape), leaf.dtype)  # of random keys, too
+        return jnp.full_like(zeros, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.inexact) else zeros
 
     def body(carry: tuple[Array, Any, Any]) -> tuple[Array, Any, Any]:
         index, state, history = carry
         state, new = epoch(state, index)
-        return index + 1, state, jax.tree.map(lambda all_, one: all_.at[index].set(one), history, new)
-
-    start = (jnp.zeros((), jnp.int32), state, jax.tree.map(blank, shapes))
+        return index + 1, state, jax.tree.map(lambda all_, one: all_.at[index - start].set(one), history, new)
 
     def going(carry: tuple[Array, Any, Any]) -> Array:
-        return (carry[0] < num_epochs) & ((carry[0] == 0) | ~done(carry[1]))
+        asked = carry[0] < stop
+        return asked if done is None else asked & ((carry[0] == 0) | ~done(carry[1]))
 
-    _, state, history = jax.lax.while_loop(going, body, start)
-    return state, history
+    return jax.lax.while_loop(going, body, (start, state, jax.tree.map(blank, shapes)))
 
 
 def _means(infos: Any, real: Array) -> Any:
@@ -190,15 +307,20 @@ def _means(infos: Any, real: Array) -> Any:
     return jax.tree.map(mean, infos)
 
 
-def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
+def check_run(key: Any, num_epochs: Any, record: Any) -> None:
+    """Raise for what is no key, no number of epochs or no way to record."""
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("key must be a typed key, jax.random.key(seed), not an integer or a raw uint32 array")
     if isinstance(num_epochs, bool) or not isinstance(num_epochs, int | np.integer) or num_epochs < 0:
         raise ValueError(f"num_epochs must be an integer of at least 0, got {num_epochs!r}")
-    if not isinstance(sampler, Sampler):
-        raise TypeError("sampler must be badrjax.shuffled(...), group_balanced(...), in_order(...) or full_batch()")
     if isinstance(record, str) and record not in ("epoch", "step"):
         raise ValueError(f"record must be 'epoch', 'step' or a function, got {record!r}")
+
+
+def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
+    check_run(key, num_epochs, record)
+    if not isinstance(sampler, Sampler):
+        raise TypeError("sampler must be badrjax.shuffled(...), group_balanced(...), in_order(...) or full_batch()")
     check_batch(data)
     check_finite(data.x, "data.x")
     check_finite(data.y, "data.y")
@@ -212,6 +334,21 @@ def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, 
         if is_concrete(rows) and np.size(rows) and np.max(np.asarray(rows)) >= num_rows:
             raise ValueError(f"rows must lie below {num_rows}, the rows of data; got {np.max(np.asarray(rows))}")
     sampler.check(num_rows if rows is None else jnp.shape(rows)[0])
+
+
+def _check_checkpoint(checkpoint: Any, every: Any, arguments: Any) -> int:
+    if checkpoint is None or every is None:
+        given, missing = ("every", "checkpoint") if checkpoint is None else ("checkpoint", "every")
+        raise ValueError(f"{given} needs {missing}: checkpoint=directory, every=epochs between two checkpoints")
+    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
+        raise ValueError(f"every must be a positive integer, got {every!r}")
+    # Inside jit even a constant is traced.
+    if not is_concrete(arguments, jnp.zeros(())):
+        raise ValueError(
+            "checkpoint writes files, which a program under jit, vmap or grad cannot: call fit outside of them, with a "
+            "directory for each run"
+        )
+    return int(every)
 
 
 def _with_groups(sampler: Sampler, data: Batch) -> Sampler:

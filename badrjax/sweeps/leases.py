@@ -1,0 +1,137 @@
+"""Leases: which of several processes, on one file system, is at work on what."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+DEFAULT_SECONDS = 60.0
+
+
+class Lease:
+    """A file that says who is at work, kept young by a heartbeat.
+
+    It is made by exclusive creation, so only one process holds it. A holder that dies stops the heartbeat; after
+    `seconds`, or at once where its process is known to be dead, another may take its place. A holder that was
+    only slow may find its lease gone: nothing is lost then but work, for results are stored once.
+
+    Args:
+        path: where the file lies.
+        seconds: age at which a lease counts as left behind.
+    """
+
+    def __init__(self, path: Path, seconds: float = DEFAULT_SECONDS) -> None:
+        self.path, self.seconds = path, seconds
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self) -> bool:
+        """Take the lease if it is free or left behind; whether it is ours now."""
+        if not self._create() and not (self._left_behind() and self._clear() and self._create()):
+            return False
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return True
+
+    def release(self) -> None:
+        """Give it back; harmless if it is no longer ours."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.is_ours():
+            self.path.unlink(missing_ok=True)
+
+    def is_ours(self) -> bool:
+        """Whether the file is still the one that we made."""
+        return _read(self.path).get("token") == self._token
+
+    def _create(self) -> bool:
+        content = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "started": _started("self")}
+        # Written before it has its name: a lease that is there is never empty.
+        draft = self.path.with_name(f".{self.path.name}.{self._token}")
+        draft.write_text(json.dumps(content))
+        try:
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def _left_behind(self) -> bool:
+        holder = _read(self.path)
+        if holder.get("host") == socket.gethostname() and _is_dead(holder):
+            return True
+        with suppress(FileNotFoundError):
+            return self._now() - self.path.stat().st_mtime > self.seconds
+        return True  # it has just been released
+
+    def _now(self) -> float:
+        """The time of the file system, which may not be this machine's."""
+        probe = self.path.with_name(f".{self.path.name}.{self._token}.now")
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _clear(self) -> bool:
+        """Move a lease that was left behind out of the way; of several processes one succeeds."""
+        grave = self.path.with_name(f".{self.path.name}.{self._token}.old")
+        with suppress(FileNotFoundError):
+            os.rename(self.path, grave)
+            grave.unlink(missing_ok=True)
+            return True
+        return not self.path.exists()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.seconds / 4):
+            if not self.is_ours():
+                return
+            with suppress(OSError):
+                os.utime(self.path)
+
+
+@contextmanager
+def held(path: Path, seconds: float = DEFAULT_SECONDS, poll: float = 0.05) -> Iterator[None]:
+    """Hold the lease at `path`, waiting for it while another process does."""
+    lease = Lease(path, seconds)
+    waiting = threading.Event()
+    while not lease.acquire():
+        waiting.wait(poll)
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder's process, on this machine, is gone; its number may be another process's by now."""
+    started = _started(str(holder.get("pid", "")))
+    return os.path.isdir("/proc/self") and started != holder.get("started")
+
+
+def _started(pid: str) -> str:
+    """When a process started, in the kernel's ticks; empty for one that is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,109 @@
+"""Planning and running the blocks of a sweep, whoever keeps the results."""
+
+from __future__ import annotations
+
+import time
+
+from badrjax.sweeps import programs
+from badrjax.sweeps.memory import Memory
+from badrjax.sweeps.plans import Block, Plan, make_plan, narrower, valid_blocks
+from badrjax.sweeps.progress import Progress
+from badrjax.sweeps.store import Store
+from badrjax.sweeps.worker import Worker
+
+Keeper = Store | Memory
+
+# How long a process waits before it looks again whether others have finished their blocks.
+_POLL_SECONDS = 0.2
+
+
+def run_open(worker: Worker, keeper: Keeper, wanted: set[str], shown: Progress) -> None:
+    """Run open blocks until none is left, ours or others'."""
+    while blocks := open_blocks(keeper, wanted):
+        ran = [try_block(worker, keeper, plan, index, shown) for plan, index in blocks]
+        if not any(ran):
+            time.sleep(_POLL_SECONDS)  # all that is left is in other processes' hands
+        elsewhere = len(wanted) - num_open_trials(keeper, wanted) - shown.done
+        if elsewhere > 0:
+            shown.advance(elsewhere, 0.0)
+
+
+def plan_missing(worker: Worker, keeper: Keeper) -> set[str]:
+    """Plan the trials that no valid block holds yet; the ids of all that are wanted."""
+    with keeper.planning():
+        planned = {trial["id"] for plan, index in valid_blocks(keeper.plans()) for trial in plan.trials_of(index)}
+        for group in worker.groups:
+            missing = [identity for identity in group.ids if identity not in planned]
+            if missing:
+                width = worker.width_of(group, len(missing))
+                keeper.add_plan(make_plan(group, set(missing), width, len(worker.devices), worker.origin))
+    return {identity for group in worker.groups for identity in group.ids}
+
+
+def open_blocks(keeper: Keeper, wanted: set[str]) -> list[tuple[Plan, int]]:
+    """Valid blocks that are not finished and hold a trial that is wanted."""
+    finished = keeper.finished()
+    return [
+        (plan, index)
+        for plan, index in valid_blocks(keeper.plans())
+        if Block(plan.name, index).name not in finished
+        and any(trial["id"] in wanted for trial in plan.trials_of(index))
+    ]
+
+
+def num_open_trials(keeper: Keeper, wanted: set[str]) -> int:
+    """How many of the wanted trials have no result yet."""
+    return sum(trial["id"] in wanted for plan, index in open_blocks(keeper, wanted) for trial in plan.trials_of(index))
+
+
+def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Progress) -> bool:
+    """Run a block unless another process has it; whether we did."""
+    block = Block(plan.name, index)
+    lease = keeper.lease(block)
+    if lease is not None and not lease.acquire():
+        return False
+    try:
+        # Another process may have finished or replaced it since we looked.
+        if block.name in keeper.finished() or (plan, index) not in valid_blocks(keeper.plans()):
+            return False
+        start = time.perf_counter()
+        try:
+            names, leaves = worker.results(plan, index)
+        except Exception as error:
+            if not programs.is_out_of_memory(error):
+                raise
+            _halve(worker, keeper, plan, index, shown, error)
+            return True
+        keeper.write(plan, index, names, leaves, time.perf_counter() - start)
+        shown.advance(len(plan.trials_of(index)), time.perf_counter() - start)
+        return True
+    finally:
+        if lease is not None:
+            lease.release()
+
+
+def _halve(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Progress, error: Exception) -> None:
+    """Put blocks of half the width in the place of those of a plan that nobody has begun."""
+    devices = len(worker.devices)
+    width = plan.width // 2 // devices * devices
+    if width < 1:
+        raise MemoryError(f"memory ran out with one trial a device ({error}); take smaller trials or more devices")
+    with keeper.planning():
+        finished = keeper.finished()
+        valid = {i for other, i in valid_blocks(keeper.plans()) if other.name == plan.name}
+        free = [i for i in sorted(valid) if i == index or _is_free(keeper, Block(plan.name, i), finished)]
+        if index in valid:
+            keeper.add_plan(narrower(plan, free, width, worker.origin))
+    shown.note(f"memory ran out at {plan.width} trials a block; going on with {width}")
+
+
+def _is_free(keeper: Keeper, block: Block, finished: set[str]) -> bool:
+    lease = keeper.lease(block)
+    if block.name in finished:
+        return False
+    if lease is None:
+        return True
+    if not lease.acquire():
+        return False
+    lease.release()
+    return True

@@ -1,0 +1,189 @@
+"""A directory that holds a sweep: what was planned, what is finished, who is at work on what."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from badrjax.sweeps.blocks import BlockResults, read_block, write_block
+from badrjax.sweeps.leases import DEFAULT_SECONDS, Lease, held
+from badrjax.sweeps.plans import Block, Plan, plan_from_json
+
+FORMAT = 1
+_ABOUT = "sweep.json"
+_FOLDERS = ("plans", "blocks", "leases")
+_BLOCK_SUFFIX = ".parquet"
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be used as it is; the message names the file, and what is intact."""
+
+
+class Store:
+    """A directory of finished blocks that several processes share.
+
+    `sweep.json` says what is run; `plans/` how the trials are cut into blocks; `blocks/` holds one Parquet file a
+    finished block; `leases/` says who is at work. Files appear whole, under their name, or not at all, and none
+    is ever changed.
+
+    Args:
+        directory: where it lies; made if it does not exist.
+        about: what is run, as `badrjax.sweeps.identity.identify` describes it; must be the same in every call.
+        lease_seconds: age at which the work of a silent process is taken over.
+
+    Raises:
+        StoreError: for a directory that cannot be written, holds something else, or a sweep of another function.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], about: Mapping[str, Any], lease_seconds: float = DEFAULT_SECONDS
+    ) -> None:
+        self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
+        self._plans: dict[str, tuple[int, Plan]] = {}  # plans never change, so each is read once
+        try:
+            for folder in _FOLDERS:
+                (self.directory / folder).mkdir(parents=True, exist_ok=True)
+            self._write_once(self.directory / _ABOUT, json.dumps({"format": FORMAT, **about}, indent=2))
+        except OSError as error:
+            raise self._failure(error) from error
+        self._check_about(about)
+
+    def plans(self) -> list[Plan]:
+        """All plans, in the order in which they were made.
+
+        Raises:
+            StoreError: for a file that is no plan.
+        """
+        for path in (self.directory / "plans").iterdir():
+            if path.name in self._plans or path.name.startswith("."):
+                continue
+            try:
+                plan = plan_from_json(path.read_text())
+                if path.name != f"{plan.name}.json":
+                    raise ValueError("it holds another plan than its name says")
+                self._plans[path.name] = path.stat().st_mtime_ns, plan
+            except (ValueError, OSError) as error:
+                raise StoreError(f"{path}: {error}; move it away, the rest of the store is intact") from error
+        return [plan for _, (_, plan) in sorted(self._plans.items(), key=lambda item: (item[1][0], item[0]))]
+
+    def planning(self) -> AbstractContextManager[None]:
+        """Held while plans are made, so that no trial is planned twice."""
+        return held(self.directory / "leases" / "planning.json", self.lease_seconds)
+
+    def add_plan(self, plan: Plan) -> None:
+        """Write a plan down."""
+        try:
+            self._write_once(self.directory / "plans" / f"{plan.name}.json", plan.to_json())
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def finished(self) -> set[str]:
+        """Names of the finished blocks.
+
+        Raises:
+            StoreError: for a file that is no block of this sweep.
+        """
+        known = {block.name for plan in self.plans() for block in plan.blocks()}
+        names = set()
+        for path in (self.directory / "blocks").iterdir():
+            if path.name.startswith("."):  # being written, or left by a process that died
+                continue
+            if path.suffix != _BLOCK_SUFFIX or path.stem not in known:
+                raise StoreError(f"{path} is no block of this sweep; move it away, the rest of the store is intact")
+            names.add(path.stem)
+        return names
+
+    def lease(self, block: Block) -> Lease:
+        """The lease of a block, not yet acquired."""
+        return Lease(self.directory / "leases" / f"{block.name}.json", self.lease_seconds)
+
+    def write(self, plan: Plan, index: int, names: list[str], leaves: list[np.ndarray], seconds: float) -> bool:
+        """Store a finished block; whether it was ours to store (another may have finished it meanwhile).
+
+        Raises:
+            StoreError: for a full disk or a directory that cannot be written; nothing else is touched.
+        """
+        path = self._path(plan, index)
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            write_block(draft, plan, index, names, leaves, seconds)
+            return _publish(draft, path)
+        except OSError as error:
+            raise self._failure(error) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def read(self, plan: Plan, index: int) -> BlockResults:
+        """A finished block.
+
+        Raises:
+            StoreError: for a file that is truncated or not what it should be.
+        """
+        path = self._path(plan, index)
+        try:
+            return read_block(path, plan, index)
+        except (ValueError, OSError, KeyError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({error}); remove it and call sweep again: only its "
+                f"{len(plan.trials_of(index))} trials are run again"
+            ) from error
+
+    def _path(self, plan: Plan, index: int) -> Path:
+        return self.directory / "blocks" / f"{Block(plan.name, index).name}{_BLOCK_SUFFIX}"
+
+    def _write_once(self, path: Path, text: str) -> None:
+        """Write a file that is not there yet; one that is there stays."""
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with draft.open("x", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _check_about(self, about: Mapping[str, Any]) -> None:
+        path = self.directory / _ABOUT
+        try:
+            there = json.loads(path.read_text())
+        except ValueError as error:
+            raise StoreError(f"{path} is not the description of a sweep ({error}); take another directory") from error
+        if there.get("format") != FORMAT:
+            raise StoreError(f"{path} has format {there.get('format')!r}, and this badrjax reads {FORMAT}")
+        for name, value in json.loads(json.dumps(dict(about))).items():
+            if there.get(name) != value:
+                raise StoreError(
+                    f"{self.directory} holds a sweep with another {name}: {there.get(name)!r}, not {value!r}; results "
+                    "of both must not be mixed, so take another directory"
+                )
+
+    def _failure(self, error: OSError) -> StoreError:
+        reason = {
+            errno.ENOSPC: "the disk is full",
+            errno.EROFS: "it cannot be written",
+            errno.EACCES: "it may not be written",
+        }.get(error.errno or 0, str(error))
+        return StoreError(f"the store {self.directory}: {reason}; the blocks that are finished are intact")
+
+
+def _publish(draft: Path, path: Path) -> bool:
+    """Give a finished file its name, unless the name is taken; and make sure that both outlive a crash."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True

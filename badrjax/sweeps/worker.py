@@ -1,0 +1,89 @@
+"""What runs the blocks of a sweep in one process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from badrjax.results import provenance
+from badrjax.sweeps import programs
+from badrjax.sweeps.plans import Plan
+from badrjax.sweeps.trials import SEED, TrialGroup
+
+
+class Worker:
+    """Runs blocks of trials; compiles each program once.
+
+    Args:
+        run: `run(key, **settings)`.
+        groups: trials by program.
+        devices: what blocks are dealt over.
+        block: trials a block, or "auto".
+        budget: bytes a block may take on a device, or `None`.
+    """
+
+    def __init__(
+        self,
+        run: Partial,
+        groups: Sequence[TrialGroup],
+        devices: Sequence[jax.Device],
+        block: int | str = "auto",
+        budget: int | None = None,
+    ) -> None:
+        if block != "auto" and (isinstance(block, bool) or not isinstance(block, int | np.integer) or block < 1):
+            raise ValueError(f"block must be a positive number of trials or 'auto', got {block!r}")
+        if budget is not None and budget < 1:
+            raise ValueError(f"memory_budget must be a positive number of bytes, got {budget!r}")
+        self.run, self.groups, self.devices, self.block, self.budget = run, groups, list(devices), block, budget
+        self._programs: dict[tuple[str, int], programs.BlockProgram] = {}
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """Versions, device and time, stored with each plan."""
+        return provenance(settings={}, data={})
+
+    def width_of(self, group: TrialGroup, num_trials: int) -> int:
+        """How wide the blocks of a group are."""
+        number = len(self.devices)
+        if self.block != "auto":
+            return -(-int(self.block) // number) * number
+        budget = programs.memory_budget(self.devices[0]) if self.budget is None else int(self.budget)
+        return programs.choose_width(lambda width: self.program(group, width), num_trials, number, budget)
+
+    def program(self, group: TrialGroup, width: int) -> programs.BlockProgram:
+        """The compiled block of a group."""
+        key = (group.name, width)
+        if key not in self._programs:
+            kinds = {name: values.dtype for name, values in group.traced.items()}
+            devices = self.devices[: math.gcd(width, len(self.devices))]
+            program = programs.compile_block(self.run, group.static, kinds, width, devices)
+            clash = {SEED, *group.static, *group.traced}.intersection(program.names)
+            if clash:  # said before anything has run
+                raise ValueError(f"{min(clash)!r} is the name of a setting and of a result of run; rename one")
+            self._programs[key] = program
+        return self._programs[key]
+
+    def results(self, plan: Plan, index: int) -> tuple[list[str], list[np.ndarray]]:
+        """Names and leaves `[n, ...]` of the results of a block."""
+        group = next(group for group in self.groups if group.name == plan.group)
+        seeds, settings = plan.arrays_of(index)
+        # The last bits of a result depend on how many lanes run side by side on a device. So that number is the
+        # plan's, and with fewer devices than it was made for a block takes several passes.
+        lanes = plan.width // plan.devices * min(plan.devices, len(self.devices))
+        program = self.program(group, lanes)
+        passes = [
+            programs.run_block(
+                program,
+                self.run,
+                seeds[start : start + lanes],
+                {name: values[start : start + lanes] for name, values in settings.items()},
+            )
+            for start in range(0, len(seeds), lanes)
+        ]
+        return list(program.names), [np.concatenate(leaves) for leaves in zip(*passes, strict=True)]

@@ -1,0 +1,117 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from badrjax.sweeps.leases import Lease, held
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "block.json"
+
+
+def test_only_one_holds_a_lease(path):
+    first, second = Lease(path), Lease(path)
+    assert first.acquire()
+    assert not second.acquire()
+    assert (first.is_ours(), second.is_ours()) == (True, False)
+    second.release()
+    assert first.is_ours()
+    first.release()
+    assert second.acquire()
+    second.release()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_of_many_threads_one_gets_it(path):
+    start, won = threading.Barrier(16), []
+
+    def race():
+        lease = Lease(path)
+        start.wait()
+        if lease.acquire():
+            won.append(lease)
+
+    threads = [threading.Thread(target=race) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    won[0].release()
+
+
+def test_a_heartbeat_keeps_it_and_silence_loses_it(path):
+    lease = Lease(path, seconds=0.2)
+    assert lease.acquire()
+    time.sleep(0.5)
+    assert not Lease(path, seconds=0.2).acquire()
+    lease._stop.set()  # as in a process that hangs
+    _other_host(path)
+    time.sleep(0.5)
+    successor = Lease(path, seconds=0.2)
+    assert successor.acquire()
+    assert not lease.is_ours()
+    lease.release()  # must not take the successor's away
+    assert successor.is_ours()
+    successor.release()
+
+
+def _other_host(path):
+    """Let the holder be on another machine, whose processes cannot be looked at."""
+    content = json.loads(path.read_text())
+    age = path.stat().st_mtime
+    path.write_text(json.dumps(content | {"host": "elsewhere"}))
+    os.utime(path, (age, age))
+
+
+def test_the_lease_of_a_dead_process_is_taken_at_once(path):
+    program = f"from pathlib import Path; from badrjax.sweeps.leases import Lease; import os; \
+Lease(Path({str(path)!r})).acquire(); os._exit(1)"
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert path.exists()
+    lease = Lease(path, seconds=1000)
+    assert lease.acquire()
+    lease.release()
+
+
+def test_a_lease_on_another_machine_is_waited_for(path):
+    path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "started": "1"}))
+    assert not Lease(path, seconds=1000).acquire()
+    os.utime(path, (0, 0))
+    lease = Lease(path, seconds=1000)
+    assert lease.acquire()
+    lease.release()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_file_that_is_no_lease_expires_like_one(path, content):
+    path.write_text(content)
+    assert not Lease(path, seconds=1000).acquire()
+    os.utime(path, (0, 0))
+    lease = Lease(path, seconds=1000)
+    assert lease.acquire()
+    lease.release()
+
+
+def test_held_waits_its_turn(path):
+    order = []
+
+    def work(name):
+        with held(path, poll=0.01):
+            order.append(name + " in")
+            time.sleep(0.05)
+            order.append(name + " out")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [entry.split()[1] for entry in order] == ["in", "out"] * 3
+    assert not path.exists()
