@@ -15,6 +15,7 @@ from badrjax.bargaining import (
     pcgrad_weights,
 )
 from badrjax.batches import Batch
+from badrjax.blocks import in_blocks
 from badrjax.checkpoints import CheckpointError
 from badrjax.datasets import Dataset, Splits, dataset_from_frame, load_dataset, to_batch
 from badrjax.groups import Groups, encode_groups, group_count, group_mean, group_present
@@ -50,6 +51,7 @@ from badrjax.methods import (
 )
 from badrjax.models import Model
 from badrjax.samplers import Sampler, full_batch, group_balanced, in_order, shuffled
+from badrjax.sharding import deal, deal_order, fit_sharded, reference_order
 from badrjax.status import Status, explain
 from badrjax.streaming import StreamError, blockwise_value_and_grad, fit_stream, stream_from_arrays
 from badrjax.surrogates import (
@@ -153,11 +155,16 @@ __all__ = [
     "Sampler",
     "StreamError",
     "blockwise_value_and_grad",
+    "deal",
+    "deal_order",
     "fit",
+    "fit_sharded",
     "fit_stream",
     "full_batch",
     "group_balanced",
+    "in_blocks",
     "in_order",
+    "reference_order",
     "map_blocks",
     "shuffled",
     "stream_from_arrays",

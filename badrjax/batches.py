@@ -69,7 +69,7 @@ def fill_padding(batch: Batch) -> Batch:
 
     def filled(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
-        return jnp.where(real.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[first][None])
+        return jnp.where(real.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[first[None]])
 
     return batch._replace(x=filled(batch.x), y=filled(batch.y), group=filled(batch.group))
 
