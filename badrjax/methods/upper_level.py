@@ -145,7 +145,7 @@ def check_lookahead(optimizer: Partial) -> None:
         params = jnp.ones(())
         try:
             state = transformation.init(params)
-            slope = jax.grad(lambda gradient: transformation.update(gradient, state, params)[0])(jnp.zeros(()))
+            slope = float(jax.grad(lambda gradient: transformation.update(gradient, state, params)[0])(jnp.zeros(())))
         except (TypeError, ValueError):
             return  # it wants parameters of some structure (labels or masks by name), so one number tells nothing
     if not np.isfinite(slope) or slope == 0:

@@ -159,11 +159,12 @@ class Store:
             raise StoreError(f"{path} is not the description of a sweep ({error}); take another directory") from error
         if there.get("format") != FORMAT:
             raise StoreError(f"{path} has format {there.get('format')!r}, and this badrjax reads {FORMAT}")
+        what = {"function": "of another function", "code": "by other code", "arrays": "on other data"}
         for name, value in json.loads(json.dumps(dict(about))).items():
             if there.get(name) != value:
                 raise StoreError(
-                    f"{self.directory} holds a sweep with another {name}: {there.get(name)!r}, not {value!r}; results "
-                    "of both must not be mixed, so take another directory"
+                    f"{self.directory} holds a sweep {what.get(name, name)} ({name} {there.get(name)!r}, not "
+                    f"{value!r}); results of both must not be mixed, so take another directory"
                 )
 
     def _failure(self, error: OSError) -> StoreError:

@@ -278,3 +278,16 @@ def test_the_bargaining_length_can_be_traced():
         ).steps.bargaining  # fmt: skip
 
     np.testing.assert_array_equal(jax.vmap(bargained)(jnp.array([0, 2])), [[0, 0, 0], [1, 1, 0]])
+
+
+def test_a_method_with_fixed_numbers_can_be_made_inside_jit():
+    def loss(key):
+        method = meta()
+        state = method.init(key, cases.init_params(jax.random.key(0)))
+        return method.step(key, state, cases.rows(1, 8))[1].loss
+
+    assert np.isfinite(jax.jit(loss)(jax.random.key(1)))
+
+    losses, validation = bx.losses.cross_entropy(cases.network(0.0)), cases.validation_rows()
+    with pytest.raises(ValueError, match="needs an optimizer whose update has a nonzero derivative"):
+        jax.jit(lambda key: bx.forml(losses, optax.adam(0.1), validation, num_groups=2) and key)(jax.random.key(1))

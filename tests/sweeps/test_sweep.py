@@ -134,10 +134,10 @@ def test_a_block_says_where_it_comes_from(tmp_path):
 def test_another_function_or_other_data_are_refused(tmp_path):
     bound = Partial(lambda key, rate, data: data.sum() * rate, data=jnp.ones(3))
     quiet(bound, cases.trials(), store=tmp_path, block=4)
-    with pytest.raises(StoreError, match="holds a sweep with another function"):
+    with pytest.raises(StoreError, match="holds a sweep of another function"):
         quiet(cases.run, cases.trials(), store=tmp_path)
     other = Partial(bound.func, data=jnp.zeros(3))
-    with pytest.raises(StoreError, match="holds a sweep with another arrays"):
+    with pytest.raises(StoreError, match="holds a sweep on other data"):
         quiet(other, cases.trials(), store=tmp_path)
 
 
