@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.tree_util import Partial
 
 from badrjax.sweeps.plans import Block, valid_blocks
 from badrjax.sweeps.progress import Progress
@@ -86,6 +88,7 @@ class RayExecutor:
         self._ray = import_ray()
         if ray_options is not None and self._ray.is_initialized():
             raise ValueError("Ray is running already, so ray_options would be ignored; leave them out")
+        self._actor_class = self._ray.remote(BlockRunner).options(max_restarts=0, **self._resources)
         self._started, self._job = False, None
         self._idle: list[tuple[Any, str]] = []  # actors, and the plan that each was last at work on
         self._busy: dict[Any, tuple[Any, Call]] = {}  # by the reference of the answer
@@ -141,22 +144,33 @@ class RayExecutor:
         """Start Ray unless it is running, and put the job where all actors find it, once."""
         if self._job is not None:
             return
+        self._check_pickles(worker.run)
         if not self._ray.is_initialized():
             self._ray.init(**(self._options or {}))
             self._started = True
-        if not self._room():
+        rooms = self._rooms()
+        if not sum(rooms):
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             raise ValueError(f"resources {self._resources} fit on no node of the Ray cluster; its nodes have {nodes}")
         lease_seconds = keeper.lease_seconds if isinstance(keeper, Store) else 0.0
-        self._job = self._ray.put(make_job(worker, self._directory, lease_seconds))
+        self._job = self._ray.put(make_job(worker, self._directory, lease_seconds, sum(rooms), max(rooms)))
 
-    def _room(self) -> int:
-        """How many actors fit on the nodes that there are."""
+    def _check_pickles(self, run: Partial) -> None:
+        try:
+            self._ray.cloudpickle.dumps(run.func)
+        except (TypeError, ValueError, AttributeError, pickle.PickleError) as error:
+            raise TypeError(
+                f"run cannot be sent to the processes of Ray ({error}); what it refers to must be plain values, and "
+                "open files, locks and the like be made inside it"
+            ) from error
+
+    def _rooms(self) -> list[int]:
+        """How many actors fit on each of the nodes that there are."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(
+        return [
             min(math.floor(node.get(name, 0.0) / amount + 1e-6) for name, amount in self._needs.items())
             for node in nodes
-        )
+        ]
 
     def _answers(self, calls: Sequence[Call]) -> Iterator[Any]:
         """What comes of calls, in the order in which they are answered; those of actors that die are made again."""
@@ -191,9 +205,8 @@ class RayExecutor:
         there = len(self._idle) + len(self._busy)
         if there >= most:
             return
-        actor_class = self._ray.remote(BlockRunner).options(max_restarts=0, **self._resources)
-        for _ in range(there, min(most, max(self._room(), 1))):
-            actor = actor_class.remote(jax_settings())
+        for _ in range(there, min(most, max(sum(self._rooms()), 1))):
+            actor = self._actor_class.remote(jax_settings())
             self._busy[actor.prepare.remote(self._job)] = actor, Call("prepare")
 
     def _assign(self, queue: deque[Call]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from badrjax.sweeps.plans import Block
+from badrjax.sweeps.programs import memory_budget
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.running import plan_missing, try_block
 from badrjax.sweeps.store import Store, StoreError
@@ -41,6 +42,8 @@ class Job(NamedTuple):
         directory: of the store, the same on all nodes.
         lease_seconds: age at which the work of a silent process is taken over.
         command: what was called, for the record.
+        processes: how many fit on the cluster as it is.
+        neighbours: how many of them share a node.
     """
 
     run: Partial
@@ -50,6 +53,8 @@ class Job(NamedTuple):
     directory: Path
     lease_seconds: float
     command: list[str]
+    processes: int
+    neighbours: int
 
 
 class Outcome(NamedTuple):
@@ -81,7 +86,11 @@ class BlockRunner:
         """Take the data of the sweep; compiles nothing yet."""
         devices = jax.local_devices()
         run = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, job.run)
-        self._worker = Worker(run, job.groups, devices, job.block, job.budget)
+        budget = job.budget
+        if budget is None and devices[0].platform == "cpu":  # whose memory is the node's
+            budget = memory_budget(devices[0]) // job.neighbours
+        self._worker = SpreadWorker(run, job.groups, devices, job.block, budget)
+        self._worker.processes = job.processes
         self._worker.origin["command"] = job.command
         self._store = open_store(job.directory, job.lease_seconds)
 
@@ -104,7 +113,7 @@ def jax_settings() -> dict[str, Any]:
     return {name: getattr(jax.config, name) for name in _SETTINGS}
 
 
-def make_job(worker: Worker, directory: Path, lease_seconds: float) -> Job:
+def make_job(worker: Worker, directory: Path, lease_seconds: float, processes: int, neighbours: int) -> Job:
     """What other processes need to know, from the worker of this one."""
     return Job(
         run=jax.tree.map(_portable, worker.run),
@@ -114,6 +123,8 @@ def make_job(worker: Worker, directory: Path, lease_seconds: float) -> Job:
         directory=directory,
         lease_seconds=lease_seconds,
         command=["python", *sys.orig_argv[1:]],
+        processes=processes,
+        neighbours=neighbours,
     )
 
 
@@ -145,6 +156,17 @@ def not_shared(directory: Path) -> str:
         f"what one node has written to the store {directory} cannot be seen from another; with executor 'ray' the "
         "store must lie on a file system that all nodes see, under the same path"
     )
+
+
+class SpreadWorker(Worker):
+    """One of several: blocks that are as wide as memory allows may be too few for all."""
+
+    processes = 1
+
+    def width_of(self, group: TrialGroup, num_trials: int) -> int:
+        """How wide the blocks of a group are: no wider than an equal share of all trials where that is free."""
+        share = -(-sum(len(group.ids) for group in self.groups) // self.processes)
+        return super().width_of(group, min(num_trials, share))
 
 
 class _Record(Progress):

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -17,6 +18,8 @@ import pytest
 from jax.tree_util import Partial
 
 from badrjax.sweeps import ray_executor, sweep
+from badrjax.sweeps.ray_worker import SpreadWorker
+from badrjax.sweeps.trials import as_columns, group_trials
 
 from . import cases, ray_script
 from .script import go
@@ -94,6 +97,27 @@ def test_what_is_bound_and_the_settings_of_jax_reach_the_processes(cluster, tmp_
     assert np.float32(wide["value"][0]) != wide["value"][0]
 
 
+def test_a_worker_of_several_leaves_the_others_their_share():
+    worker = SpreadWorker(Partial(cases.run), group_trials(as_columns(cases.trials())), jax.devices()[:1])
+    worker.processes = 2
+    assert worker.width_of(worker.groups[0], 15) == 8
+    worker.processes = 1
+    assert worker.width_of(worker.groups[0], 15) == 15
+
+
+@pytest.mark.slow
+def test_blocks_of_automatic_width_are_enough_for_all_processes(cluster, tmp_path):
+    frame = on_ray(cases.run, cases.trials(), store=tmp_path).frame()
+    assert len(finished(tmp_path)) == 2
+    assert_same(frame, local(cases.run, cases.trials(), block=8).frame())
+
+
+def test_what_cannot_be_sent_is_said_before_ray_is_asked(tmp_path):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"run cannot be sent to the processes of Ray .*lock"):
+        on_ray(lambda key, rate: rate * bool(lock), cases.trials(), store=tmp_path)
+
+
 def test_a_killed_worker_loses_its_block_alone(cluster, tmp_path, undisturbed):
     driver = drive(tmp_path, cluster)
     wait_for_blocks(tmp_path, 2, driver)
@@ -153,6 +177,7 @@ def test_an_error_of_the_run_reaches_the_caller_and_finished_blocks_are_kept(clu
     assert finished(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_error_that_cannot_be_pickled_still_says_what_it_said(cluster, tmp_path):
     with pytest.raises(Exception, match="this and that"):
         on_one(ray_script.awkward, cases.trials(seeds=1), store=tmp_path, block=4)
