@@ -39,6 +39,7 @@ format: $(READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.sweep_rates
 
 # torch is not in the lock: see benchmarks/README.md.
 $(BENCH_READY): $(READY) requirements/bench.txt

@@ -31,7 +31,7 @@ class BlockResults(NamedTuple):
 
 def write_block(path: Path, plan: Plan, index: int, names: list[str], leaves: list[np.ndarray], seconds: float) -> None:
     """Write a block, and make sure that it is on the disk when this returns."""
-    arrow, parquet = _import_arrow()
+    arrow, parquet = import_arrow()
     trials = plan.trials_of(index)
     columns: dict[str, Any] = {"trial": [trial["id"] for trial in trials], "seed": [trial["seed"] for trial in trials]}
     kinds = {}
@@ -57,7 +57,7 @@ def read_block(path: Path, plan: Plan, index: int) -> BlockResults:
     Raises:
         ValueError: for a file that is truncated, or of another block.
     """
-    arrow, parquet = _import_arrow()
+    arrow, parquet = import_arrow()
     try:
         table = parquet.read_table(path)
         about = json.loads(table.schema.metadata[_METADATA])
@@ -82,7 +82,8 @@ def _storable(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _import_arrow() -> tuple[ModuleType, ModuleType]:
+def import_arrow() -> tuple[ModuleType, ModuleType]:
+    """pyarrow and its Parquet reader; `ModuleNotFoundError` says how to get them."""
     try:
         import pyarrow
         import pyarrow.parquet
