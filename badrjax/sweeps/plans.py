@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Plan:
     void: tuple[int, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Identity of the plan: a hash of what it runs and how."""
         return digest([self.group, self.width, self.devices, self.ids, self.replaces])
@@ -67,7 +68,7 @@ class Plan:
 
     def blocks(self) -> list[Block]:
         """All its blocks."""
-        return [Block(self.name, index) for index in range(-(-len(self.trials) // self.width))]
+        return [Block(self.name, number) for number in range(-(-len(self.trials) // self.width))]
 
     def trials_of(self, index: int) -> tuple[Mapping[str, Any], ...]:
         """The trials of a block."""
