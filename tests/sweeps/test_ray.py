@@ -118,6 +118,7 @@ def test_what_cannot_be_sent_is_said_before_ray_is_asked(tmp_path):
         on_ray(lambda key, rate: rate * bool(lock), cases.trials(), store=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_its_block_alone(cluster, tmp_path, undisturbed):
     driver = drive(tmp_path, cluster)
     wait_for_blocks(tmp_path, 2, driver)
@@ -128,6 +129,7 @@ def test_a_killed_worker_loses_its_block_alone(cluster, tmp_path, undisturbed):
     check(tmp_path, undisturbed, finished(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_taken_up_where_it_was(cluster, tmp_path, undisturbed):
     driver = drive(tmp_path, cluster)
     wait_for_blocks(tmp_path, 3, driver)
