@@ -28,6 +28,8 @@ class Lease:
     """
 
     def __init__(self, path: Path, seconds: float = DEFAULT_SECONDS) -> None:
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"lease_seconds must be a positive number, got {seconds!r}")
         self.path, self.seconds = path, seconds
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
@@ -35,7 +37,7 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease if it is free or left behind; whether it is ours now."""
-        if not self._create() and not (self._left_behind() and self._clear() and self._create()):
+        if not self._create() and not (self._take_away() and self._create()):
             return False
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -55,6 +57,7 @@ class Lease:
 
     def _create(self) -> bool:
         content = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "started": _started("self")}
+        content["seconds"] = self.seconds
         # Written before it has its name: a lease that is there is never empty.
         draft = self.path.with_name(f".{self.path.name}.{self._token}")
         draft.write_text(json.dumps(content))
@@ -66,12 +69,32 @@ class Lease:
             draft.unlink(missing_ok=True)
         return True
 
-    def _left_behind(self) -> bool:
+    def _take_away(self) -> bool:
+        """Move a lease that was left behind out of the way, if it is one; of several processes one succeeds."""
         holder = _read(self.path)
+        if not self._left_behind(holder):
+            return False
+        grave = self.path.with_name(f".{self.path.name}.{self._token}.old")
+        try:
+            os.rename(self.path, grave)
+        except FileNotFoundError:
+            return not self.path.exists()
+        try:
+            if _read(grave).get("token") != holder.get("token"):
+                # Another process was quicker, and this is its new lease: put it back.
+                with suppress(FileExistsError):
+                    os.link(grave, self.path)
+                return False
+        finally:
+            grave.unlink(missing_ok=True)
+        return True
+
+    def _left_behind(self, holder: dict[str, Any]) -> bool:
         if holder.get("host") == socket.gethostname() and _is_dead(holder):
             return True
         with suppress(FileNotFoundError):
-            return self._now() - self.path.stat().st_mtime > self.seconds
+            # The holder's own patience, which another process need not share.
+            return self._now() - self.path.stat().st_mtime > float(holder.get("seconds", self.seconds))
         return True  # it has just been released
 
     def _now(self) -> float:
@@ -83,19 +106,11 @@ class Lease:
         finally:
             probe.unlink(missing_ok=True)
 
-    def _clear(self) -> bool:
-        """Move a lease that was left behind out of the way; of several processes one succeeds."""
-        grave = self.path.with_name(f".{self.path.name}.{self._token}.old")
-        with suppress(FileNotFoundError):
-            os.rename(self.path, grave)
-            grave.unlink(missing_ok=True)
-            return True
-        return not self.path.exists()
-
     def _beat(self) -> None:
         while not self._stop.wait(self.seconds / 4):
-            if not self.is_ours():
-                return
+            holder = _read(self.path)
+            if holder and holder.get("token") != self._token:
+                return  # another's; an unreadable one may only be late
             with suppress(OSError):
                 os.utime(self.path)
 

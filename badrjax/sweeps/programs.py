@@ -60,12 +60,16 @@ def compile_block(
 
     def block(run: Partial, seeds: Any, settings: Mapping[str, Any]) -> Any:
         def lane(seed: Any, settings: Mapping[str, Any]) -> Any:
-            result = run(jax.random.key(seed), **static, **settings)
+            result = run(jax.random.key(seed, impl="threefry2x32"), **static, **settings)
             return jax.tree.map(jnp.asarray, result)
 
         return jax.vmap(lane)(seeds, settings)
 
     lowered = jax.jit(block, out_shardings=sharding).lower(run, lanes((width,), jnp.uint32), arguments)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(lowered.out_info)[0]:
+        if not any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise TypeError(f"result {name!r} of run has dtype {leaf.dtype}; return real numbers or booleans")
     compiled = lowered.compile()
     return BlockProgram(width, compiled, _names(lowered.out_info), sharding, _bytes_of(compiled))
 

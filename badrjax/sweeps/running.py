@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 from badrjax.sweeps import programs
 from badrjax.sweeps.memory import Memory
@@ -84,26 +85,28 @@ def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Pro
 
 def _halve(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Progress, error: Exception) -> None:
     """Put blocks of half the width in the place of those of a plan that nobody has begun."""
-    devices = len(worker.devices)
-    width = plan.width // 2 // devices * devices
+    width = plan.width // plan.devices // 2 * plan.devices
     if width < 1:
         raise MemoryError(f"memory ran out with one trial a device ({error}); take smaller trials or more devices")
     with keeper.planning():
         finished = keeper.finished()
         valid = {i for other, i in valid_blocks(keeper.plans()) if other.name == plan.name}
-        free = [i for i in sorted(valid) if i == index or _is_free(keeper, Block(plan.name, i), finished)]
-        if index in valid:
-            keeper.add_plan(narrower(plan, free, width, worker.origin))
+        with ExitStack() as taken:
+            # Held until the new plan is there, so that nobody begins a block that it takes over.
+            free = [i for i in sorted(valid) if i == index or _take(keeper, Block(plan.name, i), finished, taken)]
+            if index in valid:
+                keeper.add_plan(narrower(plan, free, width, worker.origin))
     shown.note(f"memory ran out at {plan.width} trials a block; going on with {width}")
 
 
-def _is_free(keeper: Keeper, block: Block, finished: set[str]) -> bool:
-    lease = keeper.lease(block)
+def _take(keeper: Keeper, block: Block, finished: set[str], taken: ExitStack) -> bool:
+    """Whether a block is neither finished nor in other hands; its lease is given back with `taken`."""
     if block.name in finished:
         return False
+    lease = keeper.lease(block)
     if lease is None:
         return True
     if not lease.acquire():
         return False
-    lease.release()
+    taken.callback(lease.release)
     return True

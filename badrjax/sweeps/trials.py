@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 SEED = "seed"
@@ -58,6 +59,8 @@ def as_columns(trials: Any) -> dict[str, np.ndarray]:
     columns[SEED] = _seeds(columns[SEED])
     for name, values in columns.items():
         _check_present(name, values)
+        if values.dtype.kind == "f":  # as JAX will see it, so that one number is one trial
+            columns[name] = values.astype(jax.dtypes.canonicalize_dtype(np.float64))
     return columns
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -41,7 +40,7 @@ class Worker:
         if budget is not None and budget < 1:
             raise ValueError(f"memory_budget must be a positive number of bytes, got {budget!r}")
         self.run, self.groups, self.devices, self.block, self.budget = run, groups, list(devices), block, budget
-        self._programs: dict[tuple[str, int], programs.BlockProgram] = {}
+        self._programs: dict[tuple[str, int, int], programs.BlockProgram] = {}
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -56,13 +55,16 @@ class Worker:
         budget = programs.memory_budget(self.devices[0]) if self.budget is None else int(self.budget)
         return programs.choose_width(lambda width: self.program(group, width), num_trials, number, budget)
 
-    def program(self, group: TrialGroup, width: int) -> programs.BlockProgram:
-        """The compiled block of a group."""
-        key = (group.name, width)
+    def program(self, group: TrialGroup, width: int, num_devices: int | None = None) -> programs.BlockProgram:
+        """The compiled block of a group, its lanes dealt over the first devices; over all where no number is given."""
+        used = len(self.devices) if num_devices is None else num_devices
+        key = (group.name, width, used)
         if key not in self._programs:
             kinds = {name: values.dtype for name, values in group.traced.items()}
-            devices = self.devices[: math.gcd(width, len(self.devices))]
-            program = programs.compile_block(self.run, group.static, kinds, width, devices)
+            program = programs.compile_block(self.run, group.static, kinds, width, self.devices[:used])
+            twice = sorted({name for name in program.names if program.names.count(name) > 1})
+            if twice:
+                raise ValueError(f"run has two results that read {twice[0]!r}; rename one")
             clash = {SEED, *group.static, *group.traced}.intersection(program.names)
             if clash:  # said before anything has run
                 raise ValueError(f"{min(clash)!r} is the name of a setting and of a result of run; rename one")
@@ -75,8 +77,9 @@ class Worker:
         seeds, settings = plan.arrays_of(index)
         # The last bits of a result depend on how many lanes run side by side on a device. So that number is the
         # plan's, and with fewer devices than it was made for a block takes several passes.
-        lanes = plan.width // plan.devices * min(plan.devices, len(self.devices))
-        program = self.program(group, lanes)
+        used = min(plan.devices, len(self.devices))
+        lanes = plan.width // plan.devices * used
+        program = self.program(group, lanes, used)
         passes = [
             programs.run_block(
                 program,

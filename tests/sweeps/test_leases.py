@@ -115,3 +115,35 @@ def test_held_waits_its_turn(path):
         thread.join()
     assert [entry.split()[1] for entry in order] == ["in", "out"] * 3
     assert not path.exists()
+
+
+def test_of_two_takers_of_an_expired_lease_one_gets_it(path):
+    path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "started": "1", "seconds": 1}))
+    os.utime(path, (0, 0))
+    quick, slow = Lease(path), Lease(path)
+    judged = _holder(path)
+    assert slow._left_behind(judged)  # and is then held up
+    assert quick.acquire()
+    assert not slow.acquire()
+    assert quick.is_ours()
+    quick.release()
+
+
+def _holder(path):
+    return json.loads(path.read_text())
+
+
+def test_the_holders_patience_counts_and_not_the_others(path):
+    patient = Lease(path, seconds=100)
+    assert patient.acquire()
+    patient._stop.set()
+    _other_host(path)
+    os.utime(path, (time.time() - 10,) * 2)
+    assert not Lease(path, seconds=0.1).acquire()
+    patient.release()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_lease_of_no_length_is_refused(path, seconds):
+    with pytest.raises(ValueError, match="lease_seconds must be a positive number"):
+        Lease(path, seconds)

@@ -1,6 +1,7 @@
 """Trials, their groups and their plans."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from jax.tree_util import Partial
 
+from badrjax.functions import as_partial
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.plans import Block, make_plan, narrower, plan_from_json, valid_blocks
 from badrjax.sweeps.trials import as_columns, group_trials
@@ -129,3 +131,70 @@ def test_what_a_function_closes_over_is_part_of_its_code():
         codes = [identify(Partial(maker(value)))["code"] for value in values]
         assert len(set(codes)) == len(values)
         assert identify(Partial(maker(1.0)))["code"] == codes[0]
+
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, key, rate):
+        return rate * self.scale
+
+    def run(self, key, rate):
+        return rate * self.scale
+
+
+def _jitted(value):
+    return jax.jit(lambda key, rate: rate * value)
+
+
+def _over_dict(value):
+    settings = {"deep": [value]}
+    return lambda key, rate: rate * settings["deep"][0]
+
+
+def _default(value):
+    def run(key, rate, scale=value):
+        return rate * scale
+
+    return run
+
+
+MAKERS = {
+    "functools.partial": lambda value: functools.partial(second, data=value),
+    "callable object": Scaled,
+    "bound method": lambda value: Scaled(value).run,
+    "jitted closure": _jitted,
+    "closure over a dict": _over_dict,
+    "default": _default,
+    "bound function": lambda value: Partial(first, data=Partial(Scaled(value))),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_functions_of_other_values_are_told_apart_however_they_hold_them(maker):
+    large = np.zeros(5000)
+    other = large.copy()
+    other[2500] = 1
+    values = (1.0, 5.0, large, other, np.zeros(4, np.float32), np.zeros(2, np.float64))
+    known = [identify(as_partial(MAKERS[maker](value))) for value in values]
+    assert len({(about["code"], about["arrays"]) for about in known}) == len(values)
+    assert identify(as_partial(MAKERS[maker](1.0))) == known[0]
+
+
+def test_identity_holds_no_address():
+    program = (
+        "from tests.sweeps.test_plans import MAKERS, _default, as_partial, identify, np\n"
+        "nested = lambda key, rate: (lambda x: x * 2)(rate)\n"
+        "print([identify(as_partial(f)) for f in (nested, _default(np.ones(2)), MAKERS['bound function'](2.0))])"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout != ""
+
+
+def test_settings_of_jax_are_part_of_it():
+    about = identify(Partial(first, data=jnp.ones(3)))
+    with jax.enable_x64(True):
+        assert identify(Partial(first, data=np.ones(3, np.float32)))["settings"] != about["settings"]

@@ -143,3 +143,20 @@ def test_lanes_over_eight_devices_are_those_of_one(tmp_path, undisturbed):
     lost = next((tmp_path / "blocks").iterdir())
     lost.unlink()
     assert_same(go(store=tmp_path).frame(), eight)
+
+
+def test_more_devices_than_planned_change_no_bit(tmp_path, undisturbed):
+    go(store=tmp_path)
+    for lost in sorted((tmp_path / "blocks").iterdir())[:5]:
+        lost.unlink()
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=3"
+    program = "import sys; from tests.sweeps.script import go; go(store=sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert_same(go(store=tmp_path).frame(), undisturbed)

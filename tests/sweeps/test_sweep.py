@@ -231,3 +231,25 @@ def test_a_result_named_like_a_setting_is_refused_before_anything_runs(tmp_path)
     with pytest.raises(ValueError, match="'rate' is the name of a setting and of a result of run"):
         quiet(lambda key, rate: {"rate": rate}, cases.trials(), store=tmp_path)
     assert blocks_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "error", "message"),
+    [
+        (lambda key, rate: rate + 2j, TypeError, "has dtype complex64; return real numbers or booleans"),
+        (lambda key, rate: {"key": key}, TypeError, "result 'key' of run has dtype key"),
+        (lambda key, rate: {"a.b": rate, "a": {"b": -rate}}, ValueError, "two results that read 'a.b'"),
+    ],
+)
+def test_results_that_cannot_be_kept_are_refused_before_anything_runs(tmp_path, run, error, message):
+    with pytest.raises(error, match=message):
+        quiet(run, cases.trials(), store=tmp_path)
+    assert blocks_of(tmp_path) == []
+
+
+def test_one_number_is_one_trial_whatever_its_type(tmp_path):
+    single, double = ({"rate": np.array([0.5, 0.25], kind), "seed": [0, 1]} for kind in (np.float32, np.float64))
+    first = quiet(cases.run, single, store=tmp_path).frame()
+    before = blocks_of(tmp_path)
+    assert_same(quiet(cases.run, double, store=tmp_path).frame(), first)
+    assert blocks_of(tmp_path) == before
