@@ -23,7 +23,7 @@ from badrjax.sweeps.result import SweepResult, import_pandas
 from badrjax.sweeps.store import Store, StoreError
 from badrjax.sweeps.sweep import sweep
 from badrjax.sweeps.training_runs import METRICS, train
-from badrjax.sweeps.trials import group_trials
+from badrjax.sweeps.trials import as_columns, group_trials
 from badrjax.sweeps.worker import Worker
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def compilation_cache() -> Iterator[None]:
 
 def outlook(run: Partial, table: MethodTrials, config: SweepConfig) -> Outlook:
     """What is left to run of a table of methods; compiles, but runs and writes nothing."""
-    groups = group_trials(table.columns)
+    groups = group_trials(as_columns(table.columns))
     worker = Worker(run, groups, jax.local_devices(), config.block, config.memory_budget)
     wanted = {identity for group in groups for identity in group.ids}
     plans = []
@@ -153,7 +153,7 @@ def _run(config: SweepConfig, run: Partial, dataset: Dataset, options: argparse.
     stored = _ids_in(_finished(_existing_store(config, run)), None)
     results = []
     for table in config.methods:
-        ids = {identity for group in group_trials(table.columns) for identity in group.ids}
+        ids = {identity for group in group_trials(as_columns(table.columns)) for identity in group.ids}
         say.begin(table.method, len(ids), len(ids & stored), config.store)
         results.append(
             sweep(

@@ -45,11 +45,18 @@ class Lease:
 
     def release(self) -> None:
         """Give it back; harmless if it is no longer ours."""
+        try:
+            self._give_back()
+        except KeyboardInterrupt:
+            self._give_back()  # first things first
+            raise
+
+    def _give_back(self) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
         if self.is_ours():
             self.path.unlink(missing_ok=True)
+        if self._thread is not None:
+            self._thread.join()
 
     def is_ours(self) -> bool:
         """Whether the file is still the one that we made."""
@@ -112,7 +119,7 @@ class Lease:
             if holder and holder.get("token") != self._token:
                 return  # another's; an unreadable one may only be late
             with suppress(OSError):
-                os.utime(self.path)
+                os.utime(self.path)  # gone, if it has just been released
 
 
 @contextmanager

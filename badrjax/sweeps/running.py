@@ -61,9 +61,10 @@ def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Pro
     """Run a block unless another process has it; whether we did."""
     block = Block(plan.name, index)
     lease = keeper.lease(block)
-    if lease is not None and not lease.acquire():
-        return False
     try:
+        # Inside, so that an interrupt right after it gives the lease back; to release one that is not ours is harmless.
+        if lease is not None and not lease.acquire():
+            return False
         # Another process may have finished or replaced it since we looked.
         if block.name in keeper.finished() or (plan, index) not in valid_blocks(keeper.plans()):
             return False

@@ -59,8 +59,6 @@ def as_columns(trials: Any) -> dict[str, np.ndarray]:
     columns[SEED] = _seeds(columns[SEED])
     for name, values in columns.items():
         _check_present(name, values)
-        if values.dtype.kind == "f":  # as JAX will see it, so that one number is one trial
-            columns[name] = values.astype(jax.dtypes.canonicalize_dtype(np.float64))
     return columns
 
 
@@ -76,6 +74,7 @@ def group_trials(columns: Mapping[str, np.ndarray], static: Collection[str] = ()
     unknown = sorted(set(static) - set(columns))
     if unknown or SEED in static:
         raise ValueError(f"static must name columns other than {SEED!r}, got {unknown or [SEED]}")
+    columns = {name: _as_jax_sees(values) for name, values in columns.items()}
     traced = sorted(name for name, values in columns.items() if values.dtype.kind == "f" and name not in static)
     fixed = sorted(set(columns) - set(traced) - {SEED})
     number = len(columns[SEED])
@@ -95,6 +94,11 @@ def group_trials(columns: Mapping[str, np.ndarray], static: Collection[str] = ()
         )
         for rows in rows_of.values()
     ]
+
+
+def _as_jax_sees(values: np.ndarray) -> np.ndarray:
+    """Floating-point numbers in the precision of the run, so that one number is one trial."""
+    return values.astype(jax.dtypes.canonicalize_dtype(np.float64)) if values.dtype.kind == "f" else values
 
 
 def digest(value: Any) -> str:
