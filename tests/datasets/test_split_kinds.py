@@ -29,8 +29,13 @@ def test_stratified_split_gives_every_cell_its_share(counts, seed, parts):
     splits = split(dataset, "stratified", seed, fractions=fractions)
     assert_partition(splits, dataset.y.size)
     whole = cells(dataset, np.arange(dataset.y.size))
-    for part, fraction in list(zip(splits, fractions, strict=True))[1:]:
+    for part, fraction in zip(splits, fractions, strict=True):
         assert (abs(cells(dataset, part) - fraction * whole) <= 1).all()
+
+
+def test_small_cells_leave_rows_to_train_on():
+    splits = split(make([[4, 4]]), "stratified", fractions=(0.2, 0.4, 0.4))
+    assert [part.size for part in splits] == [2, 4, 2]
 
 
 def test_stratified_split_of_a_regression_is_by_group():

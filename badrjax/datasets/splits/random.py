@@ -29,7 +29,7 @@ def random_split(
         dataset: what to split.
         seed: non-negative integer.
         fractions: sizes of training, validation and test, summing to 1; a size of 0 leaves validation or test
-            empty. Sizes are rounded, and training takes what rounding leaves.
+            empty. Sizes are rounded by the largest remainder, training first.
         whole: a domain (`dataset.domains`) whose rows stay together, such as the subject of repeated
             measurements; then the fractions are of its values.
 
@@ -63,8 +63,8 @@ def stratified_split(
     Args:
         dataset: what to split.
         seed: non-negative integer.
-        fractions: sizes of training, validation and test, summing to 1. They are rounded in each cell, and
-            training takes what rounding leaves: a cell of one row is in training.
+        fractions: sizes of training, validation and test, summing to 1. They are rounded in each cell by the
+            largest remainder, training first: a cell of one row is in the part with the largest fraction.
 
     Returns:
         Disjoint parts without repeats, in random order.
@@ -85,7 +85,11 @@ def stratified_split(
 
 
 def _dealt(units: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    num_validation, num_test = (round(size * units.size) for size in sizes[1:])
-    # Two halves of three rows round to two each; training never gives more than there is.
-    num_test = min(num_test, units.size - num_validation)
+    """Parts within one of their shares; what rounding down leaves goes to the largest remainders, training first."""
+    shares = sizes / sizes.sum() * units.size
+    # The small term keeps a product such as 0.3 * 10 from falling below the whole number it stands for.
+    counts = np.floor(shares + 1e-9).astype(int)
+    order = np.argsort(-np.round(shares - counts, 9), kind="stable")
+    counts[order[: units.size - counts.sum()]] += 1
+    _, num_validation, num_test = counts
     return units[num_validation + num_test :], units[:num_validation], units[num_validation:][:num_test]
