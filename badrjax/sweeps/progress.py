@@ -27,7 +27,6 @@ class Progress:
     def __init__(self, total: int, already: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done = total, already
         self._already, self._clock, self._start = already, clock, clock()
-        self._closed = False
 
     def advance(self, trials: int, seconds_busy: float) -> None:
         """Say that trials are finished.
@@ -37,16 +36,12 @@ class Progress:
             seconds_busy: time spent on them.
         """
         self.done += trials
-        self._show_block(trials, seconds_busy)
 
     def note(self, text: str) -> None:
         """Say something that a user should know."""
 
     def close(self) -> None:
         """Stop showing; harmless the second time."""
-        if not self._closed:
-            self._closed = True
-            self._show_end()
 
     @property
     def seconds(self) -> float:
@@ -74,29 +69,28 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _show_block(self, trials: int, seconds_busy: float) -> None:
-        pass
-
-    def _show_end(self) -> None:
-        pass
-
 
 class JsonProgress(Progress):
     """Writes one line of JSON an event: "block", "note" and, last, "end"."""
 
     def __init__(self, total: int, already: int, clock: Callable[[], float], stream: IO[str]) -> None:
         super().__init__(total, already, clock)
-        self._stream = stream
+        self._stream, self._closed = stream, False
 
     def note(self, text: str) -> None:
         """Write a "note" with its text."""
         self._write({"event": "note", "text": text})
 
-    def _show_block(self, trials: int, seconds_busy: float) -> None:
+    def advance(self, trials: int, seconds_busy: float) -> None:
+        """Write a "block" with the counts after it."""
+        super().advance(trials, seconds_busy)
         self._write({"event": "block", **self._state(), "trials": trials, "seconds_busy": seconds_busy})
 
-    def _show_end(self) -> None:
-        self._write({"event": "end", **self._state(), "seconds": self.seconds})
+    def close(self) -> None:
+        """Write an "end", once."""
+        if not self._closed:
+            self._closed = True
+            self._write({"event": "end", **self._state(), "seconds": self.seconds})
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -137,11 +131,14 @@ class BarProgress(Progress):
         """Print a line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
-    def _show_block(self, trials: int, seconds_busy: float) -> None:
+    def advance(self, trials: int, seconds_busy: float) -> None:
+        """Draw the bar further on."""
+        super().advance(trials, seconds_busy)
         self._bar.update(self._task, completed=self.done, **self._texts())
         self._bar.refresh()
 
-    def _show_end(self) -> None:
+    def close(self) -> None:
+        """Leave the bar as it is; harmless the second time."""
         self._bar.stop()
 
     def _texts(self) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def test_a_process_killed_again_and_again_gets_there(tmp_path, undisturbed):
         process.kill()
         process.wait()
         kills += 1
+    assert kills > 1
     check(tmp_path, undisturbed, finished(tmp_path))
+    assert len(finished(tmp_path)) == 12
 
 
 def test_lanes_over_eight_devices_are_those_of_one(tmp_path, undisturbed):

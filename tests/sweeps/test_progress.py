@@ -132,7 +132,9 @@ def test_without_rich_a_terminal_stays_quiet(clock, monkeypatch):
 
 def test_no_standard_error_at_all_is_quiet(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    make_progress(True, 3, clock=clock).advance(1, 1.0)
+    shown = make_progress(True, 3, clock=clock)
+    shown.advance(1, 1.0)
+    assert (type(shown), shown.done) == (Progress, 1)
 
 
 @pytest.mark.parametrize(
