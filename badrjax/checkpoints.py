@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+
+from badrjax.extras import require
 
 FORMAT = 1
 # The last one may turn out to be unreadable, so the one before stays.
@@ -80,7 +81,7 @@ def run_in_pieces(
         CheckpointError: for a directory with another run, with unreadable checkpoints only, or that another process
             is using or that cannot be written.
     """
-    import_orbax()
+    require("orbax.checkpoint", "a checkpoint")
     path = Path(directory).expanduser().absolute()
     with _only_process(path):
         _claim(path, about)
@@ -132,21 +133,6 @@ def unpack(leaves: list[np.ndarray], like: Any) -> Any:
     """The inverse of `pack`: a tree of the structure, dtypes, kinds of keys and weak types of `like`."""
     kinds, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(structure, [_on_device(leaf, kind) for leaf, kind in zip(leaves, kinds, strict=True)])
-
-
-def import_orbax() -> ModuleType:
-    """orbax.checkpoint.
-
-    Raises:
-        ModuleNotFoundError: where it is not installed, with how to install it.
-    """
-    try:
-        import orbax.checkpoint
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "checkpoints need orbax-checkpoint: pip install 'badrjax[checkpoints]'", name=error.name
-        ) from error
-    return orbax.checkpoint
 
 
 def _on_device(leaf: np.ndarray, kind: Any) -> jax.Array:
@@ -275,7 +261,7 @@ def _last_readable(directory: Path, state: Any, kinds: Any) -> Progress | None:
 
 
 def _load(path: Path, epoch: int, state: Any, kinds: Any) -> Progress:
-    with import_orbax().PyTreeCheckpointer() as reader:
+    with require("orbax.checkpoint", "a checkpoint").PyTreeCheckpointer() as reader:
         stored = {name: np.asarray(leaf) for name, leaf in reader.restore(path).items()}
     if _digest(stored) != stored["digest"].tobytes():
         raise ValueError("its contents are not those that were written")
@@ -304,7 +290,7 @@ def _save(directory: Path, progress: Progress) -> None:
     name = f"epoch_{progress.epoch:08d}"
     draft = directory / f"{_DRAFT}{uuid.uuid4().hex}"
     try:
-        with import_orbax().PyTreeCheckpointer() as writer:
+        with require("orbax.checkpoint", "a checkpoint").PyTreeCheckpointer() as writer:
             writer.save(draft, stored)
         for folder, _, files in os.walk(draft, topdown=False):
             for written in (*(os.path.join(folder, file) for file in files), folder):

@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax.extras import require, user_cache
 from badrjax.results import dataset_checksum, mean_interval, provenance, write_results
 from badrjax.sweeps.config import MethodTrials, SweepConfig, read_config
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.plans import Block, valid_blocks
-from badrjax.sweeps.result import SweepResult, import_pandas
+from badrjax.sweeps.result import SweepResult
 from badrjax.sweeps.store import Store, StoreError
 from badrjax.sweeps.sweep import sweep
 from badrjax.sweeps.training_runs import METRICS, train
@@ -72,7 +73,7 @@ def add_to(commands: Any) -> None:
 
 def run_command(options: argparse.Namespace) -> int:
     """Run the command; the exit status: 2 for a file or a store that will not do, 130 for an interrupt."""
-    import_pandas("a table of results")
+    require("pandas", "a table of results")
     config = read_config(options.config, options.store)
     try:
         with compilation_cache():
@@ -105,11 +106,11 @@ def compilation_cache() -> Iterator[None]:
 
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    directory = _cache_directory()
-    if directory is None or before[names[0]] is not None:
+    cache_directory = user_cache()
+    if cache_directory is None or before[names[0]] is not None:
         yield
         return
-    for name, value in zip(names, (str(directory), _LEAST_SECONDS_CACHED), strict=True):
+    for name, value in zip(names, (str(cache_directory / "jax"), _LEAST_SECONDS_CACHED), strict=True):
         jax.config.update(name, value)
     cache.reset_cache()  # JAX looks at its settings once
     try:
@@ -148,7 +149,7 @@ def outlook(run: Partial, table: MethodTrials, config: SweepConfig) -> Outlook:
 
 def _run(config: SweepConfig, run: Partial, dataset: Dataset, options: argparse.Namespace) -> None:
     """Run what is left, write the results down, and show the best settings."""
-    pandas = import_pandas("a table of results")
+    pandas = require("pandas", "a table of results")
     say = _Speaker(options.json, options.quiet)
     stored = _ids_in(_finished(_existing_store(config, run)), None)
     results = []
@@ -288,14 +289,6 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _cache_directory() -> Path | None:
-    try:
-        import platformdirs
-    except ModuleNotFoundError:
-        return None
-    return platformdirs.user_cache_path("badrjax") / "jax"
 
 
 def _print_event(event: str, **content: Any) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from badrjax.checks import unknown_name
 from badrjax.datasets.tables import Categories, Column, Table, text_column
+from badrjax.extras import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def read_csv(
             (column, row and value are named).
         ModuleNotFoundError: where pandas is not installed.
     """
-    pandas = import_pandas("reading this dataset")
+    pandas = require("pandas", "reading this dataset")
     numbers, text = tuple(numbers), tuple(text)
     _check_widths(content, where, pandas_options.get("sep", ","), pandas_options.get("names"))
     try:
@@ -88,7 +88,7 @@ def to_numbers(series: pd.Series[Any], where: str, missing: Sequence[str] = ("",
     Raises:
         ValueError: for a value that is no number; the column, the row and the value are named.
     """
-    pandas = import_pandas("reading this dataset")
+    pandas = require("pandas", "reading this dataset")
     present = ~series.isin(missing).to_numpy()
     values = pandas.to_numeric(series.where(present), errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero(~np.isfinite(values) & present)
@@ -142,16 +142,3 @@ def recode(column: Categories, meaning: Mapping[str, str], name: str, where: str
     values = tuple(sorted({meaning[value] for value in column.values}))
     position = np.array([*(values.index(meaning[value]) for value in column.values), -1])
     return Categories(position[column.codes], values)
-
-
-def import_pandas(purpose: str) -> ModuleType:
-    """pandas.
-
-    Raises:
-        ModuleNotFoundError: where it is not installed, with how to install it.
-    """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{purpose} needs pandas: pip install 'badrjax[data]'") from error
-    return pandas

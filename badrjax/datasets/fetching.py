@@ -13,6 +13,7 @@ from types import ModuleType
 
 from badrjax.datasets.archives import check_zip, read_member
 from badrjax.datasets.files import FIRST_USE_SUFFIX, DataFile, cache_directory, check_content, looks_like_page, sha256
+from badrjax.extras import require
 
 _TIMEOUT_SECONDS = 30  # without a single byte
 _PART = "part-"
@@ -47,7 +48,7 @@ def fetch_file(file: DataFile, *, unpinned: bool = False, progress: bool | None 
             f"no SHA-256 is published for {file.path}, so a download of it cannot be checked against anything; "
             f"get it from {file.url} yourself, or accept what comes (`badrjax data fetch --unpinned`)"
         )
-    pooch = _import_pooch()
+    pooch = require("pooch", "downloading")
     directory = cache_directory()
     assert directory is not None  # platformdirs comes with pooch
     bar = sys.stderr.isatty() if progress is None else progress
@@ -107,11 +108,3 @@ def _download(pooch: ModuleType, url: str, workplace: Path, progress: bool) -> b
         reason = f"{type(error).__name__}: {error}"
         raise ConnectionError(f"{url} could not be downloaded ({reason[:200]})") from error
     return path.read_bytes()
-
-
-def _import_pooch() -> ModuleType:
-    try:
-        import pooch
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("downloading needs pooch: pip install 'badrjax[data]'") from error
-    return pooch

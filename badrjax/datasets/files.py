@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from badrjax.extras import user_cache
+
 BUNDLED_DIRECTORY = Path(__file__).parent / "bundled"
 ENVIRONMENT_VARIABLE = "BADRJAX_DATA"
 # Beside a downloaded file that has no published checksum: the SHA-256 it had when it came.
@@ -39,11 +41,8 @@ def sha256(content: bytes) -> str:
 
 def cache_directory() -> Path | None:
     """The user's cache, where downloads are kept, or `None` without the library that knows where it is."""
-    try:
-        import platformdirs
-    except ModuleNotFoundError:
-        return None
-    return platformdirs.user_cache_path("badrjax") / "data"
+    cache = user_cache()
+    return None if cache is None else cache / "data"
 
 
 def data_directories(data_home: str | os.PathLike[str] | None) -> list[Path]:

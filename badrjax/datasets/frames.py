@@ -14,8 +14,8 @@ from jaxtyping import Float, Shaped
 
 from badrjax.checks import unknown_name
 from badrjax.datasets.dataset import Dataset
-from badrjax.datasets.delimited import import_pandas
 from badrjax.datasets.tables import Categories, Column, Table, attribute_names, encode_features
+from badrjax.extras import require
 from badrjax.groups import Groups, encode_groups
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def dataset_from_frame(
             (which has no order), or a column that holds neither numbers nor text (dates, intervals, lists).
         ModuleNotFoundError: where pandas is not installed.
     """
-    pandas = import_pandas("dataset_from_frame")
+    pandas = require("pandas", "dataset_from_frame")
     if not isinstance(frame, pandas.DataFrame):
         raise TypeError(f"frame must be a pandas DataFrame, got {type(frame).__name__}; convert it first")
     names = _attribute_names(sensitive)
@@ -167,7 +167,7 @@ def _unknown_column(kind: str, column: Any, frame: pd.DataFrame) -> ValueError:
 def _check_favourable(favourable: Any) -> None:
     if not _is_hashable(favourable):
         raise TypeError(f"favourable must be one value of the label, got {type(favourable).__name__}; give one value")
-    types = import_pandas("dataset_from_frame")
+    types = require("pandas", "dataset_from_frame")
     if favourable is not None and types.api.types.is_scalar(favourable) and types.isna(favourable):
         raise ValueError(f"favourable must be a value of the label, got the missing value {favourable!r}")
 
@@ -267,7 +267,7 @@ def _numbers_or_text(series: pd.Series[Any], use: str) -> Column:
     column = _numbers(series, values)
     if column is not None:
         return column
-    pandas = import_pandas("dataset_from_frame")
+    pandas = require("pandas", "dataset_from_frame")
     refused = (*_NEITHER_NUMBER_NOR_TEXT, pandas.Period, pandas.Interval)
     found = next((kind for kind in dict.fromkeys(map(type, values)) if issubclass(kind, refused)), None)
     if found is not None and series.dtype != "category":  # bins, say, are categories on purpose
@@ -322,7 +322,7 @@ def _text(series: pd.Series[Any]) -> Categories:
                 f"column {series.name!r} has different values that read alike, or equal ones that do not, such as 1, "
                 "'1' and 1.0; unify them"
             )
-    pandas = import_pandas("dataset_from_frame")
+    pandas = require("pandas", "dataset_from_frame")
     codes, distinct = pandas.factorize(np.array(text, dtype=object), sort=True)
     return Categories(codes, tuple(map(str, distinct)))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from badrjax.datasets.archives import find_member, read_member
-from badrjax.datasets.delimited import import_pandas, one_of, read_csv, recode
+from badrjax.datasets.delimited import one_of, read_csv, recode
 from badrjax.datasets.entry import Attribute, Entry, Flaw, Option, Prepared
 from badrjax.datasets.files import DataFile
 from badrjax.datasets.health_features import (
@@ -31,6 +31,7 @@ from badrjax.datasets.tables import (
     take_rows,
     text_column,
 )
+from badrjax.extras import require
 
 FILE = DataFile("health/HHP_release3.zip")
 # The file that lists the members of each year, with the days in hospital of the year after it.
@@ -140,7 +141,7 @@ def _members(table: Mapping[str, Column], file: str) -> np.ndarray:
 def _positions(table: Mapping[str, Column], members: np.ndarray) -> np.ndarray:
     """The position among `members` of each row's member, -1 for others."""
     positions: np.ndarray = (
-        import_pandas("reading this dataset").Index(members).get_indexer(number_column(table, "MemberID"))
+        require("pandas", "reading this dataset").Index(members).get_indexer(number_column(table, "MemberID"))
     )
     return positions
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from badrjax.datasets.delimited import import_pandas, one_of
+from badrjax.datasets.delimited import one_of
 from badrjax.datasets.tables import Categories, Column, text_column
+from badrjax.extras import require
 
 # Category counts by the prefix that the milestone feature set numbers them with; "" stands for a missing value.
 CONDITIONS = (
@@ -144,7 +145,7 @@ def monthly_counts(
     Returns:
         Largest, smallest and average count, and the number of months, by the names of the milestone feature set.
     """
-    grouped = import_pandas("reading this dataset").Series(count).groupby(member)
+    grouped = require("pandas", "reading this dataset").Series(count).groupby(member)
     summary = grouped.agg(["max", "min", "mean", "size"]).reindex(range(members), fill_value=0)
     names = (f"{name}Count_max", f"{name}Count_min", f"{name}Count_ave", f"{name}count_months")
     return {feature: summary[column].to_numpy(np.float64) for feature, column in zip(names, summary, strict=True)}
@@ -189,7 +190,7 @@ def _number_codes(values: np.ndarray) -> np.ndarray:
 
 
 def _statistics(claims: Claims, values: np.ndarray, name: str, *, ranged: bool = False) -> dict[str, np.ndarray]:
-    grouped = import_pandas("reading this dataset").Series(values).groupby(claims.member)
+    grouped = require("pandas", "reading this dataset").Series(values).groupby(claims.member)
     summary = grouped.agg(["max", "min", "mean", "std", "size"]).reindex(range(claims.members))
     largest, smallest, mean = (summary[column].fillna(0.0).to_numpy(np.float64) for column in ("max", "min", "mean"))
     between = np.where(summary["max"].isna(), -1.0, largest - smallest)

@@ -11,10 +11,11 @@ import numpy as np
 
 from badrjax.datasets.archives import find_member, read_member
 from badrjax.datasets.dataset import Dataset, standardise
-from badrjax.datasets.delimited import import_pandas, one_of, recode
+from badrjax.datasets.delimited import one_of, recode
 from badrjax.datasets.entry import Attribute, Entry, Flaw, Option, Prepared
 from badrjax.datasets.files import DataFile
 from badrjax.datasets.tables import Categories, Column, categories, encode_features
+from badrjax.extras import require
 
 # Columns of codes that are features; negative codes say that a value is missing, and why.
 CODED = (
@@ -68,7 +69,7 @@ def read_raw(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         ValueError: for an archive without the one file, a file that is no whole transport file, a column that is
             not there or holds no numbers, a code that is not whole, an expense or a count below 0.
     """
-    pandas = import_pandas("reading this dataset")
+    pandas = require("pandas", "reading this dataset")
     archive = contents[FILE.path]
     content = read_member(archive, find_member(archive, MEMBER, FILE.path), FILE.path)
     try:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from badrjax.datasets.dataset import Dataset
-from badrjax.datasets.delimited import import_pandas
 from badrjax.datasets.files import sha256
 from badrjax.datasets.frames import column_flaw, dataset_from_frame
+from badrjax.extras import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def dataset_from_file(
         ModuleNotFoundError: where pandas, or pyarrow for Parquet, is not installed.
     """
     where = _checked_path(path)
-    pandas = import_pandas(f"{where}: reading it")
+    pandas = require("pandas", f"{where}: reading it")
     content = _content(where)
     frame, notes = _table(pandas, where, content, label)
     if not len(frame):
@@ -129,12 +129,12 @@ def _content(where: Path) -> bytes:
 def _table(pandas: ModuleType, where: Path, content: bytes, label: Any) -> tuple[pd.DataFrame, dict[str, str]]:
     """The file as a frame, and by column what a person should know of how it was read."""
     kind = where.suffix.lower()
+    if kind == ".parquet":
+        require("pyarrow", f"{where}: reading Parquet")
     try:
         if kind == ".parquet":
             return _parquet(pandas, content), {}
         content = gzip.decompress(content) if kind == ".gz" else content
-    except ImportError as error:
-        raise ModuleNotFoundError(f"{where}: reading Parquet needs pyarrow: pip install 'badrjax[data]'") from error
     except Exception as error:  # what the readers raise for a broken file is of many kinds
         raise ValueError(f"{where} cannot be read as a table ({error})") from error
     content = content.removeprefix(codecs.BOM_UTF8)
@@ -145,9 +145,9 @@ def _table(pandas: ModuleType, where: Path, content: bytes, label: Any) -> tuple
 
 
 def _parquet(pandas: ModuleType, content: bytes) -> pd.DataFrame:
-    frame = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
     from pyarrow import parquet
 
+    frame = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
     # Of categories Parquet itself keeps only those of text; what pandas wrote beside them tells of the others.
     kinds = (parquet.read_schema(io.BytesIO(content)).pandas_metadata or {}).get("columns", [])
     names = {kind["name"] for kind in kinds if kind["pandas_type"] == "categorical"}

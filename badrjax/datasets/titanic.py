@@ -12,6 +12,7 @@ from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, OfficialSplit,
 from badrjax.datasets.files import DataFile
 from badrjax.datasets.sources import nash_split
 from badrjax.datasets.tables import Column, Features, Table, categories, encode_features, fill_missing, text_column
+from badrjax.extras import require
 
 NUMERIC = ("age", "sibsp", "parch", "fare", "body")
 # Tickets and boats are text that often looks like a number.
@@ -67,10 +68,7 @@ def _nash_features(table: Table) -> Features:
 def _sheet_as_csv(content: bytes, where: str) -> bytes:
     """The Excel sheet as text, so that both forms go the same way from here."""
     # Not by way of pandas, which is giving up this format.
-    try:
-        import xlrd
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"reading {where} needs xlrd: pip install 'badrjax[data]'") from error
+    xlrd = require("xlrd", f"reading {where}")
     try:
         sheet = xlrd.open_workbook(file_contents=content).sheet_by_index(0)
     except Exception as error:  # of many kinds, TypeError and AssertionError among them, for a damaged file

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from badrjax.extras import require
 from badrjax.sweeps.plans import Plan
 
 _METADATA = b"badrjax"
+PURPOSE = "a store of results"
 
 
 class BlockResults(NamedTuple):
@@ -31,7 +32,7 @@ class BlockResults(NamedTuple):
 
 def write_block(path: Path, plan: Plan, index: int, names: list[str], leaves: list[np.ndarray], seconds: float) -> None:
     """Write a block, and make sure that it is on the disk when this returns."""
-    arrow, parquet = import_arrow()
+    arrow, parquet = require("pyarrow", PURPOSE), require("pyarrow.parquet", PURPOSE)
     trials = plan.trials_of(index)
     columns: dict[str, Any] = {"trial": [trial["id"] for trial in trials], "seed": [trial["seed"] for trial in trials]}
     kinds = {}
@@ -57,7 +58,7 @@ def read_block(path: Path, plan: Plan, index: int) -> BlockResults:
     Raises:
         ValueError: for a file that is truncated, or of another block.
     """
-    arrow, parquet = import_arrow()
+    arrow, parquet = require("pyarrow", PURPOSE), require("pyarrow.parquet", PURPOSE)
     try:
         table = parquet.read_table(path)
         about = json.loads(table.schema.metadata[_METADATA])
@@ -80,13 +81,3 @@ def _storable(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "bui":
         return values
     return values.astype(np.float32)
-
-
-def import_arrow() -> tuple[ModuleType, ModuleType]:
-    """pyarrow and its Parquet reader; `ModuleNotFoundError` says how to get them."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("a store of results needs pyarrow: pip install 'badrjax[data]'") from error
-    return pyarrow, pyarrow.parquet

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from badrjax.extras import require
 from badrjax.sweeps.plans import Block, valid_blocks
-from badrjax.sweeps.result import SweepResult, import_pandas
+from badrjax.sweeps.result import SweepResult
 from badrjax.sweeps.running import Keeper
 from badrjax.sweeps.trials import SEED, TrialGroup, scalar
 
@@ -32,7 +33,7 @@ def collect(columns: Mapping[str, np.ndarray], groups: Sequence[TrialGroup], kee
 def _as_result(
     columns: Mapping[str, np.ndarray], groups: Sequence[TrialGroup], results: Mapping[str, dict[str, Any]]
 ) -> SweepResult:
-    pd = import_pandas("a table of results")
+    pd = require("pandas", "a table of results")
     ids = {int(row): identity for group in groups for row, identity in zip(group.positions, group.ids, strict=True)}
     rows = [results[ids[row]] for row in range(len(columns[SEED]))]
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from badrjax.extras import require
+
 # Draws for a wanted row before giving up on finding that many different ones.
 _MOST_DRAWS = 32
 _FEWEST_DRAWS = 1024
@@ -207,10 +209,7 @@ def _random_points(num: int, num_columns: int, seed: int) -> np.ndarray:
 
 
 def _sobol_points(num: int, num_columns: int, seed: int) -> np.ndarray:
-    try:
-        from scipy.stats import qmc
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("method='sobol' needs SciPy: pip install 'badrjax[data]'") from error
+    qmc = require("scipy.stats", "method='sobol'").qmc
     # A generator, because SciPy's versions differ in what they make of a number.
     return qmc.Sobol(num_columns, scramble=True, seed=np.random.default_rng(seed)).random(num)
 

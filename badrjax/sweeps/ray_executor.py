@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.tree_util import Partial
 
+from badrjax.extras import require
 from badrjax.sweeps.plans import Block, valid_blocks
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.ray_worker import BlockRunner, Outcome, jax_settings, make_job, not_shared, soon
@@ -85,7 +86,7 @@ class RayExecutor:
         self._resources = {"num_cpus": 1} | dict(resources or {})
         self._needs = _needs(self._resources)
         self._options = ray_options
-        self._ray = import_ray()
+        self._ray = require("ray", "executor 'ray'")
         if ray_options is not None and self._ray.is_initialized():
             raise ValueError("Ray is running already, so ray_options would be ignored; leave them out")
         self._actor_class = self._ray.remote(BlockRunner).options(max_restarts=0, **self._resources)
@@ -247,15 +248,6 @@ class RayExecutor:
         for actor in [actor for actor, _ in self._idle] + [actor for actor, _ in self._busy.values()]:
             self._ray.kill(actor)
         self._idle, self._busy, self._job = [], {}, None
-
-
-def import_ray() -> Any:
-    """Ray, or a message that says how to get it."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("executor 'ray' needs Ray: pip install 'badrjax[ray]'") from error
-    return ray
 
 
 def _tell(shown: Progress, outcome: Outcome) -> bool:

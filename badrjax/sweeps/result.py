@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from badrjax.checks import unknown_name
+from badrjax.extras import require
 from badrjax.results import mean_interval
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class SweepResult:
     def _summary(
         self, columns: Sequence[str], groups: Sequence[np.ndarray], values: np.ndarray, ci: float
     ) -> pd.DataFrame:
-        pandas = import_pandas("a table of results")
+        pandas = require("pandas", "a table of results")
         for name in columns:
             if name in _SUMMARY:
                 raise ValueError(
@@ -229,19 +229,6 @@ class SweepResult:
         summary["num"] = [len(rows) for rows in groups]
         summary["num_diverged"] = [interval.num_diverged for interval in intervals]
         return pandas.DataFrame(summary)
-
-
-def import_pandas(purpose: str) -> ModuleType:
-    """pandas.
-
-    Raises:
-        ModuleNotFoundError: where it is not installed, with how to install it.
-    """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{purpose} needs pandas: pip install 'badrjax[data]'") from error
-    return pandas
 
 
 def _score(values: np.ndarray, maximise: bool) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from badrjax.sweeps.blocks import BlockResults, import_arrow, read_block, write_block
+from badrjax.extras import require
+from badrjax.sweeps.blocks import PURPOSE, BlockResults, read_block, write_block
 from badrjax.sweeps.leases import DEFAULT_SECONDS, Lease, held
 from badrjax.sweeps.plans import Block, Plan, plan_from_json
 
@@ -46,7 +47,7 @@ class Store:
     def __init__(
         self, directory: str | os.PathLike[str], about: Mapping[str, Any], lease_seconds: float = DEFAULT_SECONDS
     ) -> None:
-        import_arrow()  # before anything runs
+        require("pyarrow.parquet", PURPOSE)  # before anything runs
         self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
         self._plans: dict[str, tuple[int, Plan]] = {}  # plans never change, so each is read once
         try:

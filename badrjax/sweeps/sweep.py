@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import jax
 
+from badrjax.extras import require
 from badrjax.functions import as_partial
 from badrjax.sweeps.collecting import collect
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.memory import Memory
 from badrjax.sweeps.progress import make_progress
-from badrjax.sweeps.result import SweepResult, import_pandas
+from badrjax.sweeps.result import SweepResult
 from badrjax.sweeps.running import Keeper, num_open_trials, plan_missing, run_open
 from badrjax.sweeps.store import Store
 from badrjax.sweeps.trials import as_columns, group_trials
@@ -74,7 +75,7 @@ def sweep(
         MemoryError: where a single trial does not fit.
         RuntimeError: where a block ends the process of Ray that runs it again and again.
     """
-    import_pandas("a sweep")  # before anything runs, and not when all has run
+    require("pandas", "a sweep")  # before anything runs, and not when all has run
     crew = _crew(executor, store, devices, resources, ray_options)
     columns = as_columns(trials)
     groups = group_trials(columns, static)

@@ -1,5 +1,5 @@
-import builtins
 import hashlib
+import sys
 
 import numpy as np
 import pandas as pd
@@ -103,14 +103,7 @@ def test_official_sheet_gives_the_same_dataset_as_the_csv(real_data, variant):
 
 
 def test_sheet_without_its_library_says_what_to_install(monkeypatch):
-    real_import = builtins.__import__
-
-    def without_xlrd(name, *arguments, **keywords):
-        if name == "xlrd":
-            raise ModuleNotFoundError(name)
-        return real_import(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without_xlrd)
+    monkeypatch.setitem(sys.modules, "xlrd", None)
     with pytest.raises(ModuleNotFoundError, match=r"titanic3\.xls needs xlrd: pip install 'badrjax\[data\]'"):
         prepare({XLS.path: b""}, variant="default")
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from badrjax.datasets.acs.states import FIPS, member_name
 from badrjax.datasets.archives import find_member, read_member
-from badrjax.datasets.delimited import import_pandas, to_numbers
+from badrjax.datasets.delimited import to_numbers
+from badrjax.extras import require
 
 # Every person has these; the groups and the order of ages rest on them.
 _NEVER_EMPTY = ("AGEP", "SEX", "RAC1P")
@@ -80,7 +81,7 @@ def _check_widths(content: bytes, width: int, place: str) -> None:
 
 
 def _read_numbers(content: bytes, header: list[str], columns: list[str], place: str) -> dict[str, np.ndarray]:
-    pandas = import_pandas("reading the American Community Survey")
+    pandas = require("pandas", "reading the American Community Survey")
     # The names are passed on, for in the file they may have spaces around them.
     rules: dict[str, Any] = {
         "names": header, "header": 0, "usecols": columns, "index_col": False, "skipinitialspace": True,
