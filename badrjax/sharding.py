@@ -22,10 +22,9 @@ from jaxtyping import Array
 
 from badrjax.batches import Batch, check_batch, frequencies, take
 from badrjax.checks import is_concrete
-from badrjax.functions import as_partial
 from badrjax.methods.base import Method
 from badrjax.samplers import Sampler
-from badrjax.training import FitResult, _epochs_from, epoch_keys, keep_infos
+from badrjax.training import FitResult, Functions, as_functions, check_run, check_sampler, epoch_keys, run_epochs
 
 
 def deal_order(num_rows: int, num_shards: int, seed: int | None = None) -> np.ndarray:
@@ -138,21 +137,18 @@ def fit_sharded(
             divide (with the nearest) or larger than the data, `group_balanced`, or an unknown `record`.
         TypeError: for an old-style `uint32` key or a sampler that is none.
     """
-    _check_arguments(key, num_epochs, sampler, record)
+    check_run(key, num_epochs, record)
+    check_sampler(sampler)
     mesh = automatic_mesh(mesh, axis)
     _check_sampler(sampler, mesh.shape[axis], axis)
     _check_dealt(data, mesh, axis)
     num_rows = data.y.shape[0] - int(_count_padding(data.weight))
     sampler.check(num_rows)
-    given = method._asdict().items()
-    method = Method(**{name: as_partial(member) for name, member in given if member is not None})
-    recorder = None if isinstance(record, str) else as_partial(record)
-    evaluator = None if evaluate is None else as_partial(evaluate)
-    arguments = (key, method, params, evaluator, recorder)
+    arguments = (key, as_functions(method, evaluate, record), params)
     _check_same_everywhere(arguments, "every process must give fit_sharded the same key, method and parameters")
-    key, method, params, evaluator, recorder = _on_mesh(arguments, mesh)
-    plan = _Plan(mesh, axis, sampler, sampler.num_steps(num_rows), num_epochs, record == "step")
-    return _fit(plan, key, method, params, data, evaluator, recorder)
+    key, functions, params = _on_mesh(arguments, mesh)
+    plan = _Plan(mesh, axis, sampler, sampler.num_steps(num_rows), num_epochs)
+    return _fit(plan, key, functions, params, data)
 
 
 def reference_order(
@@ -197,19 +193,11 @@ class _Plan(NamedTuple):
     sampler: Sampler
     num_steps: int
     num_epochs: int
-    every_step: bool
 
 
 @partial(jax.jit, static_argnums=0)
-def _fit(
-    plan: _Plan,
-    key: Array,
-    method: Method,
-    params: Any,
-    data: Batch,
-    evaluate: Callable[[Any], Any] | None,
-    record: Callable[[Any], Any] | None,
-) -> FitResult:
+def _fit(plan: _Plan, key: Array, functions: Functions, params: Any, data: Batch) -> FitResult:
+    method, evaluate, keep = functions
     init_key, run_key = jax.random.split(key)
     whole = plan.sampler.kind == "full_batch"
 
@@ -230,16 +218,11 @@ def _fit(
         end = None
         if method.end_epoch is not None:
             state, end = method.end_epoch(end_key, state, data)
-        kept = keep_infos(infos, real, record, plan.every_step)
-        return everywhere(state), everywhere((kept, end, None if evaluate is None else evaluate(state)))
+        row = (keep(infos, real), end, None if evaluate is None else evaluate(state))
+        return everywhere(state), everywhere(row)
 
     state = everywhere(method.init(init_key, params))
-    if method.done is None:
-        state, history = jax.lax.scan(epoch, state, jnp.arange(plan.num_epochs))
-    else:
-        zero = jnp.zeros((), jnp.int32)
-        _, state, history = _epochs_from(epoch, method.done, state, zero, plan.num_epochs, plan.num_epochs)
-    return everywhere(FitResult(state, *history))
+    return everywhere(run_epochs(epoch, method, state, plan.num_epochs))
 
 
 @partial(jax.jit, static_argnames=("sampler", "num_shards", "num_steps"))
@@ -304,17 +287,6 @@ def _on_mesh(tree: Any, mesh: Mesh) -> Any:
 @jax.jit
 def _count_padding(weight: Array) -> Array:
     return jnp.sum(jnp.signbit(weight))
-
-
-def _check_arguments(key: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
-    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError("key must be a typed key, jax.random.key(seed), not an integer or a raw uint32 array")
-    if isinstance(num_epochs, bool) or not isinstance(num_epochs, int | np.integer) or num_epochs < 0:
-        raise ValueError(f"num_epochs must be an integer of at least 0, got {num_epochs!r}")
-    if not isinstance(sampler, Sampler):
-        raise TypeError("sampler must be badrjax.shuffled(...), in_order(...) or full_batch()")
-    if not callable(record) and record not in ("epoch", "step"):
-        raise ValueError(f"record must be 'epoch', 'step' or a function, got {record!r}")
 
 
 def _check_sampler(sampler: Sampler, num_shards: int, axis: str) -> None:

@@ -20,7 +20,7 @@ from badrjax.checks import check_finite
 from badrjax.functions import as_partial
 from badrjax.incoming import Batches, StreamError, ahead, checked, shapes, stream_from_arrays
 from badrjax.methods.base import Method
-from badrjax.training import FitResult, check_run, epoch_keys, first_state, keep_infos, settle
+from badrjax.training import FitResult, Functions, as_functions, check_run, epoch_keys, first_state, settle
 
 __all__ = ["BlockSums", "StreamError", "blockwise_value_and_grad", "fit_stream", "stream_from_arrays"]
 
@@ -82,10 +82,8 @@ def fit_stream(
         TypeError: for an old-style key, or `batches` that is no function.
     """
     _check(key, batches, num_epochs, prefetch, record, end_epoch_data)
-    given = method._asdict().items()
-    method = Method(**{name: as_partial(member) for name, member in given if member is not None})
-    evaluate = None if evaluate is None else as_partial(evaluate)
-    recorder = None if isinstance(record, str) else as_partial(record)
+    functions = as_functions(method, evaluate, record)
+    method = functions.method
     init_key, run_key = jax.random.split(key)
     # Steps donate the state. Where `init` hands `params` on, jit copies them today but does not promise to, and the
     # user's own must not be donated.
@@ -105,7 +103,7 @@ def fit_stream(
             failure.partial = FitResult(state, *_table(history, len(history)))
             raise failure
         stacked = _stacked(infos), np.asarray(jax.device_get(real))
-        state, row, done = _close_epoch(method, end_key, state, *stacked, train, evaluate, recorder, record == "step")
+        state, row, done = _close_epoch(functions, end_key, state, *stacked, train)
         history.append(row)
         if done:
             break
@@ -153,23 +151,16 @@ def _step(method: Method, step_key: Array, number: Any, state: Any, batch: Batch
     return state, info, jnp.any(frequencies(batch) > 0)
 
 
-@partial(jax.jit, donate_argnames="state", static_argnames="every_step")
+@partial(jax.jit, donate_argnames="state")
 def _close_epoch(
-    method: Method,
-    key: Array,
-    state: Any,
-    infos: Any,
-    real: Array,
-    train: Batch | None,
-    evaluate: Any,
-    record: Any,
-    every_step: bool,
+    functions: Functions, key: Array, state: Any, infos: Any, real: Array, train: Batch | None
 ) -> tuple[Any, Any, Any]:
     """The state after `end_epoch`, the epoch's row of the history, and whether the method is done."""
+    method, evaluate, keep = functions
     end = None
     if method.end_epoch is not None:
         state, end = method.end_epoch(key, state, train)
-    row = (keep_infos(infos, real, record, every_step), end, None if evaluate is None else evaluate(state))
+    row = (keep(infos, real), end, None if evaluate is None else evaluate(state))
     return state, row, False if method.done is None else method.done(state)
 
 

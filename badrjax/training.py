@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Int
 
 from badrjax.batches import Batch, check_batch, frequencies, take
@@ -85,18 +86,14 @@ def fit(
             be read from, or that cannot be written.
     """
     rows = np.asarray(rows) if isinstance(rows, list | tuple | range) else rows
-    given = method._asdict().items()
-    method = Method(**{name: as_partial(member) for name, member in given if member is not None})
     _check(key, data, rows, num_epochs, sampler, record)
+    functions = as_functions(method, evaluate, record)
     sampler = _with_groups(sampler, data)
-    recorder = None if isinstance(record, str) else as_partial(record)
-    evaluator = None if evaluate is None else as_partial(evaluate)
     data = data._replace(weight=frequencies(data))
     if checkpoint is None and every is None:
-        return _fit(key, method, params, data, rows, evaluator, recorder, num_epochs, sampler, record == "step")
-    every = _check_checkpoint(checkpoint, every, (key, method, params, data, rows, evaluator, recorder))
-    settings = (int(num_epochs), sampler, record == "step")
-    return _fit_in_pieces(checkpoint, every, key, method, params, data, rows, evaluator, recorder, *settings)
+        return _fit(key, functions, params, data, rows, num_epochs, sampler)
+    every = _check_checkpoint(checkpoint, every, (key, functions, params, data, rows))
+    return _fit_in_pieces(checkpoint, every, key, functions, params, data, rows, int(num_epochs), sampler)
 
 
 def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int = 4096) -> Any:
@@ -124,40 +121,46 @@ def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks)
 
 
-@partial(jax.jit, static_argnames=("num_epochs", "sampler", "every_step"))
+class Functions(NamedTuple):
+    """What a run calls, each a pytree, so that the numbers bound to it are arguments of the run's program.
+
+    Attributes:
+        method: a `Method` of `Partial`s.
+        evaluate: `evaluate(state)`, or `None`.
+        keep: `keep(infos, real)`: what is kept of an epoch's infos `[steps, ...]`, of which those with `real` had
+            rows that count, `bool[steps]`.
+    """
+
+    method: Method
+    evaluate: Partial | None
+    keep: Partial
+
+
+def as_functions(method: Method, evaluate: Callable[..., Any] | None, record: str | Callable[..., Any]) -> Functions:
+    """The functions a run was given, as `badrjax.fit` takes them."""
+    members = {name: as_partial(member) for name, member in method._asdict().items() if member is not None}
+    evaluate = None if evaluate is None else as_partial(evaluate)
+    if isinstance(record, str):
+        return Functions(Method(**members), evaluate, Partial(_every_step if record == "step" else _means))
+    return Functions(Method(**members), evaluate, Partial(_recorded, as_partial(record)))
+
+
+@partial(jax.jit, static_argnames=("num_epochs", "sampler"))
 def _fit(
-    key: Array,
-    method: Method,
-    params: Any,
-    data: Batch,
-    rows: Any,
-    evaluate: Callable[[Any], Any] | None,
-    record: Callable[[Any], Any] | None,
-    num_epochs: int,
-    sampler: Sampler,
-    every_step: bool,
+    key: Array, functions: Functions, params: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler
 ) -> FitResult:
     init_key, run_key = jax.random.split(key)
-    epoch = _epoch_of(run_key, method, data, rows, evaluate, record, sampler, every_step)
-    state = method.init(init_key, params)
-    if method.done is None:
-        state, history = jax.lax.scan(epoch, state, jnp.arange(num_epochs))
-    else:
-        zero = jnp.zeros((), jnp.int32)
-        _, state, history = _epochs_from(epoch, method.done, state, zero, num_epochs, num_epochs)
-    return FitResult(state, *history)
+    epoch = _epoch_of(run_key, functions, data, rows, sampler)
+    return run_epochs(epoch, functions.method, functions.method.init(init_key, params), num_epochs)
 
 
-@partial(jax.jit, static_argnames=("sampler", "every_step", "length"))
+@partial(jax.jit, static_argnames=("sampler", "length"))
 def _fit_piece(
     run_key: Array,
-    method: Method,
+    functions: Functions,
     data: Batch,
     rows: Any,
-    evaluate: Callable[[Any], Any] | None,
-    record: Callable[[Any], Any] | None,
     sampler: Sampler,
-    every_step: bool,
     length: int,
     state: Any,
     start: Array,
@@ -168,37 +171,35 @@ def _fit_piece(
     Both ends are arguments, so that all pieces are one program, and one whose loop the compiler cannot unroll: a loop
     known to turn once would be fused with what surrounds it, and its last bits differ from those of a long one.
     """
-    epoch = _epoch_of(run_key, method, data, rows, evaluate, record, sampler, every_step)
-    return _epochs_from(epoch, method.done, state, start, stop, length)
+    epoch = _epoch_of(run_key, functions, data, rows, sampler)
+    return _epochs_from(epoch, functions.method.done, state, start, stop, length)
 
 
 def _fit_in_pieces(
     directory: Any,
     every: int,
     key: Array,
-    method: Method,
+    functions: Functions,
     params: Any,
     data: Batch,
     rows: Any,
-    evaluate: Any,
-    record: Any,
     num_epochs: int,
     sampler: Sampler,
-    every_step: bool,
 ) -> FitResult:
     from badrjax import checkpoints  # which opens files: only where it is asked for
 
     init_key, run_key = jax.random.split(key)
     length = max(min(every, num_epochs), 1)
-    fixed = (run_key, method, data, rows, evaluate, record, sampler, every_step, length)
+    fixed = (run_key, functions, data, rows, sampler, length)
     start, stop = np.int32(0), np.int32(length)
-    state = first_state(method, init_key, params)
+    state = first_state(functions.method, init_key, params)
     state = settle(state, jax.eval_shape(lambda state: _fit_piece(*fixed, state, start, stop)[1], state))
     lowered = _fit_piece.lower(*fixed, state, start, stop)
+    method, evaluate, keep = functions
     about = checkpoints.describe(
         {"key": key, "method": method, "params": params, "data": data, "rows": rows, "evaluate": evaluate,
-         "record": record},
-        {"num_epochs": num_epochs, "every": every, "sampler": repr(sampler), "record every step": every_step},
+         "record": keep},
+        {"num_epochs": num_epochs, "every": every, "sampler": repr(sampler)},
         lowered.as_text(),
     )  # fmt: skip
 
@@ -212,16 +213,10 @@ def _fit_in_pieces(
 
 
 def _epoch_of(
-    run_key: Array,
-    method: Method,
-    data: Batch,
-    rows: Any,
-    evaluate: Callable[[Any], Any] | None,
-    record: Callable[[Any], Any] | None,
-    sampler: Sampler,
-    every_step: bool,
+    run_key: Array, functions: Functions, data: Batch, rows: Any, sampler: Sampler
 ) -> Callable[[Any, Array], tuple[Any, tuple[Any, Any, Any]]]:
     """`(state, index) -> (state, (steps, epochs, evaluations))` of one epoch."""
+    method, evaluate, keep = functions
     # Signed, so that -1 can mark padding.
     rows = (jnp.arange(data.y.shape[0]) if rows is None else rows).astype(jnp.int32)
     groups = data.group.astype(jnp.int32)
@@ -240,8 +235,7 @@ def _epoch_of(
         end = None
         if method.end_epoch is not None:
             state, end = method.end_epoch(end_key, state, take(data, rows))
-        kept = keep_infos(infos, real, record, every_step)
-        return state, (kept, end, None if evaluate is None else evaluate(state))
+        return state, (keep(infos, real), end, None if evaluate is None else evaluate(state))
 
     return epoch
 
@@ -257,11 +251,6 @@ def epoch_keys(run_key: Array, index: Any) -> Array:
     return jax.random.split(jax.random.fold_in(run_key, index), 3)
 
 
-def keep_infos(infos: Any, real: Array, record: Callable[[Any], Any] | None, every_step: bool) -> Any:
-    """What is kept of an epoch's infos `[steps, ...]`; `real` `bool[steps]` says which steps had rows that count."""
-    return record(infos) if record is not None else infos if every_step else _means(infos, real)
-
-
 def settle(state: Any, like: Any) -> Any:
     """`state` as a step leaves it, `like`, where `init` made numbers of weak type: else the next step is recompiled."""
 
@@ -270,6 +259,16 @@ def settle(state: Any, like: Any) -> Any:
         return jax.lax.convert_element_type(leaf, kind.dtype) if weak else leaf
 
     return jax.tree.map(settled, state, like)
+
+
+def run_epochs(epoch: Callable[..., Any], method: Method, state: Any, num_epochs: int) -> FitResult:
+    """`num_epochs` of `epoch(state, index) -> (state, row of the history)`, or fewer where the method is done."""
+    if method.done is None:
+        state, history = jax.lax.scan(epoch, state, jnp.arange(num_epochs))
+    else:
+        zero = jnp.zeros((), jnp.int32)
+        _, state, history = _epochs_from(epoch, method.done, state, zero, num_epochs, num_epochs)
+    return FitResult(state, *history)
 
 
 def _epochs_from(
@@ -292,6 +291,14 @@ def _epochs_from(
         return asked if done is None else asked & ((carry[0] == 0) | ~done(carry[1]))
 
     return jax.lax.while_loop(going, body, (start, state, jax.tree.map(blank, shapes)))
+
+
+def _every_step(infos: Any, real: Array) -> Any:
+    return infos
+
+
+def _recorded(record: Partial, infos: Any, real: Array) -> Any:
+    return record(infos)
 
 
 def _means(infos: Any, real: Array) -> Any:
@@ -317,10 +324,15 @@ def check_run(key: Any, num_epochs: Any, record: Any) -> None:
         raise ValueError(f"record must be 'epoch', 'step' or a function, got {record!r}")
 
 
-def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
-    check_run(key, num_epochs, record)
+def check_sampler(sampler: Any) -> None:
+    """Raise for what is no sampler."""
     if not isinstance(sampler, Sampler):
         raise TypeError("sampler must be badrjax.shuffled(...), group_balanced(...), in_order(...) or full_batch()")
+
+
+def _check(key: Any, data: Batch, rows: Any, num_epochs: int, sampler: Sampler, record: Any) -> None:
+    check_run(key, num_epochs, record)
+    check_sampler(sampler)
     check_batch(data)
     check_finite(data.x, "data.x")
     check_finite(data.y, "data.y")

@@ -77,8 +77,10 @@ def collectives(run):
     """Kind and largest shape of the collectives in the program of a run, `[[kind, [sizes]], ...]`."""
     mesh = sharding.automatic_mesh(mesh_of(run.num_shards), "data")
     data = sharding.deal(rows(run.num_rows), mesh)
-    plan = sharding._Plan(mesh, "data", run.sampler, run.sampler.num_steps(run.num_rows), NUM_EPOCHS, False)
-    text = sharding._fit.lower(plan, *sharding._on_mesh(start(run), mesh), data, None, None).compile().as_text()
+    plan = sharding._Plan(mesh, "data", run.sampler, run.sampler.num_steps(run.num_rows), NUM_EPOCHS)
+    key, method, params = sharding._on_mesh(start(run), mesh)
+    functions = sharding.as_functions(method, None, "epoch")
+    text = sharding._fit.lower(plan, key, functions, params, data).compile().as_text()
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     found = re.findall(rf"= (\(.*?\)|\S+) ({kinds})(?:-start)?\(", text)
     return [[kind, [shape_size(s) for s in re.findall(r"\[([\d,]*)\]", shapes)]] for shapes, kind in found]
