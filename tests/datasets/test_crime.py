@@ -182,17 +182,17 @@ def test_row_without_a_share_has_no_race():
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (_contents(*(row.rsplit(",", 1)[0] for row in ROWS)), "has 127 values separated by commas in row 0, not 128"),
-        (_contents(*ROWS, ROWS[0].rsplit(",", 1)[0]), "has 127 values separated by commas in row 3"),
-        (_contents(*ROWS, ROWS[0] + ",1"), "has 129 values separated by commas in row 3"),
+        (_contents(*(row.rsplit(",", 1)[0] for row in ROWS)), "has 127 values separated by ',' in line 1, not 128"),
+        (_contents(*ROWS, ROWS[0].rsplit(",", 1)[0]), "has 127 values separated by ',' in line 4"),
+        (_contents(*ROWS, ROWS[0] + ",1"), "has 129 values separated by ',' in line 4"),
         (_contents(*ROWS, _row(ViolentCrimesPerPop="?")), "column 'ViolentCrimesPerPop' has no rate in row 3"),
         (_contents(*ROWS, _row(racepctblack="few")), "has 'few' in column 'racepctblack', row 3"),
-        ({FILE.path: _contents(*ROWS)[FILE.path].replace(b",", b";")}, "has 1 values separated by commas in row 0"),
+        ({FILE.path: _contents(*ROWS)[FILE.path].replace(b",", b";")}, "has 1 values separated by ',' in line 1"),
         (
             {FILE.path: b"<!DOCTYPE html>\n<html><body>Moved</body></html>\n"},
-            "has 1 values separated by commas in row 0",
+            "has 1 values separated by ',' in line 1",
         ),
-        ({FILE.path: b""}, "has 1 values separated by commas in row 0"),
+        ({FILE.path: b""}, "has no rows"),
     ],
     ids=["narrow", "short row", "long row", "no rate", "number", "semicolons", "web page", "empty"],
 )
