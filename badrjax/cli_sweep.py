@@ -18,10 +18,11 @@ from jax.tree_util import Partial
 from badrjax.extras import require, user_cache
 from badrjax.results import dataset_checksum, mean_interval, provenance, write_results
 from badrjax.sweeps.config import MethodTrials, SweepConfig, read_config
+from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.plans import Block, valid_blocks
 from badrjax.sweeps.result import SweepResult
-from badrjax.sweeps.store import Store, StoreError
+from badrjax.sweeps.store import Store
 from badrjax.sweeps.sweep import sweep
 from badrjax.sweeps.training_runs import METRICS, train
 from badrjax.sweeps.trials import as_columns, group_trials
@@ -125,7 +126,7 @@ def outlook(run: Partial, table: MethodTrials, config: SweepConfig) -> Outlook:
     """What is left to run of a table of methods; compiles, but runs and writes nothing."""
     groups = group_trials(as_columns(table.columns))
     worker = Worker(run, groups, jax.local_devices(), config.block, config.memory_budget)
-    wanted = {identity for group in groups for identity in group.ids}
+    wanted = worker.wanted
     plans = []
     if store := _existing_store(config, run):
         finished = store.finished()

@@ -80,14 +80,18 @@ def provenance(*, settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[
         "command": ["python", *sys.orig_argv[1:]],
         "settings": dict(settings),
         "data_sha256": dict(data),
-        "commit": _commit(),
         "python": platform.python_version(),
-        "badrjax": _version("badrjax"),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        **versions(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "x64": bool(jax.config.read("jax_enable_x64")),
     }
+
+
+def versions() -> dict[str, Any]:
+    """What numbers depend on: version and commit of badrjax, and the versions of the libraries below it."""
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return {"badrjax": _version("badrjax"), "commit": _commit(), "libraries": libraries}
 
 
 def write_results(frame: Any, origin: Mapping[str, Any], directory: str | os.PathLike[str]) -> Path:

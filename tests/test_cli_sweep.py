@@ -17,6 +17,7 @@ import pytest
 
 from badrjax import cli_sweep
 from badrjax.sweeps import config
+from badrjax.sweeps.plans import plan_from_json
 from badrjax.sweeps.training_runs import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -158,8 +159,8 @@ def test_a_dry_run_sees_what_is_left_of_a_plan(small, tmp_path, capsys):
     path, store = small
     copied = tmp_path / "store"
     subprocess.run(["cp", "-r", str(store), str(copied)], check=True)
-    plan = min((copied / "plans").iterdir(), key=lambda file: file.stat().st_mtime_ns)
-    block = next(file for file in (copied / "blocks").iterdir() if file.name.startswith(plan.stem))
+    plan = plan_from_json((copied / "plans" / "00000.json").read_text())
+    block = next(file for file in (copied / "blocks").iterdir() if file.name.startswith(plan.name))
     block.unlink()
     assert call(path, "--store", copied, "--dry-run", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from badrjax.sweeps.errors import store_error
+
 DEFAULT_SECONDS = 60.0
 
 
@@ -36,9 +38,16 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> bool:
-        """Take the lease if it is free or left behind; whether it is ours now."""
-        if not self._create() and not (self._take_away() and self._create()):
-            return False
+        """Take the lease if it is free or left behind; whether it is ours now.
+
+        Raises:
+            StoreError: for a full disk, or a directory that cannot be written.
+        """
+        try:
+            if not self._create() and not (self._take_away() and self._create()):
+                return False
+        except OSError as error:
+            raise store_error(self.path.parent, error) from error
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return True
@@ -54,7 +63,8 @@ class Lease:
     def _give_back(self) -> None:
         self._stop.set()
         if self.is_ours():
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # where it cannot be removed, it expires
+                self.path.unlink()
         if self._thread is not None:
             self._thread.join()
 
@@ -63,8 +73,7 @@ class Lease:
         return _read(self.path).get("token") == self._token
 
     def _create(self) -> bool:
-        content = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "started": _started("self")}
-        content["seconds"] = self.seconds
+        content = {"token": self._token, **_who(), "seconds": self.seconds}
         # Written before it has its name: a lease that is there is never empty.
         draft = self.path.with_name(f".{self.path.name}.{self._token}")
         draft.write_text(json.dumps(content))
@@ -97,7 +106,7 @@ class Lease:
         return True
 
     def _left_behind(self, holder: dict[str, Any]) -> bool:
-        if holder.get("host") == socket.gethostname() and _is_dead(holder):
+        if _is_dead(holder):
             return True
         with suppress(FileNotFoundError):
             # The holder's own patience, which another process need not share.
@@ -143,10 +152,24 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _who() -> dict[str, Any]:
+    """This process: its machine for people, its number, and all that makes the number mean something."""
+    return {"host": socket.gethostname(), "world": _world(), "pid": os.getpid(), "started": _started("self")}
+
+
+def _world() -> str:
+    """Where numbers of processes are unique: a run of a kernel and, in it, what a container sees. Empty: unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder's process, on this machine, is gone; its number may be another process's by now."""
-    started = _started(str(holder.get("pid", "")))
-    return os.path.isdir("/proc/self") and started != holder.get("started")
+    """Whether the holder's process is known to be gone; its number may be another process's by now."""
+    here = _world()
+    return bool(here) and holder.get("world") == here and _started(str(holder.get("pid", ""))) != holder.get("started")
 
 
 def _started(pid: str) -> str:

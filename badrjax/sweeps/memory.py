@@ -25,13 +25,18 @@ class Memory:
         """Nobody else plans here."""
         return nullcontext()
 
-    def add_plan(self, plan: Plan) -> None:
+    def add_plan(self, plan: Plan) -> bool:
         """Keep a plan."""
         self._plans.append(plan)
+        return True
 
     def finished(self) -> set[str]:
         """Names of the finished blocks."""
         return set(self._blocks)
+
+    def has(self, block: Block) -> bool:
+        """Whether a block is finished."""
+        return block.name in self._blocks
 
     def lease(self, block: Block) -> None:
         """Nobody else is at work here."""

@@ -130,6 +130,11 @@ def narrower(plan: Plan, indices: Iterable[int], width: int, origin: Mapping[str
     return Plan(plan.group, plan.static, plan.traced, width, plan.devices, trials, plan.name, indices, origin)
 
 
+def is_void(plans: Iterable[Plan], plan: Plan, index: int) -> bool:
+    """Whether a later plan has taken a block over."""
+    return any(later.replaces == plan.name and index in later.void for later in plans)
+
+
 def valid_blocks(plans: Iterable[Plan]) -> list[tuple[Plan, int]]:
     """Blocks that no later plan has taken over, plan by plan."""
     plans = list(plans)

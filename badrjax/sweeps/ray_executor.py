@@ -21,11 +21,12 @@ import jax
 from jax.tree_util import Partial
 
 from badrjax.extras import require
-from badrjax.sweeps.plans import Block, valid_blocks
+from badrjax.sweeps.errors import StoreError
+from badrjax.sweeps.plans import Block
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.ray_worker import BlockRunner, Outcome, jax_settings, make_job, not_shared, soon
-from badrjax.sweeps.running import Keeper, num_open_trials, open_blocks
-from badrjax.sweeps.store import Store, StoreError
+from badrjax.sweeps.running import Keeper, num_open_trials, open_blocks, planned_trials
+from badrjax.sweeps.store import Store
 from badrjax.sweeps.worker import Worker
 
 # How often the death of a process is forgiven, for each block.
@@ -95,7 +96,7 @@ class RayExecutor:
         self._busy: dict[Any, tuple[Any, Call]] = {}  # by the reference of the answer
         self._deaths: Counter[Call] = Counter()
 
-    def __enter__(self) -> tuple[Callable[[Worker, Keeper], set[str]], Callable[..., None]]:
+    def __enter__(self) -> tuple[Callable[[Worker, Keeper], None], Callable[..., None]]:
         return self.plan_missing, self.run_open
 
     def __exit__(self, *exception: object) -> None:
@@ -103,15 +104,14 @@ class RayExecutor:
         if self._started:
             self._ray.shutdown()
 
-    def plan_missing(self, worker: Worker, keeper: Keeper) -> set[str]:
-        """Plan the trials that no valid block holds yet; the ids of all that are wanted.
+    def plan_missing(self, worker: Worker, keeper: Keeper) -> None:
+        """Plan the wanted trials that no valid block holds yet.
 
         Raises:
             StoreError: where what was planned on another node cannot be seen here.
         """
-        wanted = {identity for group in worker.groups for identity in group.ids}
-        if _planned(keeper, wanted):
-            return wanted
+        if worker.wanted <= planned_trials(keeper):
+            return
         self._start(worker, keeper)
         try:
             for _ in self._answers([Call("plan")]):
@@ -119,20 +119,19 @@ class RayExecutor:
         except BaseException:
             self._dismiss()
             raise
-        if not soon(lambda: _planned(keeper, wanted)):
+        if not soon(lambda: worker.wanted <= planned_trials(keeper)):
             raise StoreError(not_shared(self._directory))
-        return wanted
 
-    def run_open(self, worker: Worker, keeper: Keeper, wanted: set[str], shown: Progress) -> None:
+    def run_open(self, worker: Worker, keeper: Keeper, shown: Progress) -> None:
         """Run open blocks until none is left, ours or others'."""
         try:
-            while blocks := open_blocks(keeper, wanted):
+            while blocks := open_blocks(keeper, worker.wanted):
                 self._start(worker, keeper)
                 calls = [Call("run", Block(plan.name, index)) for plan, index in blocks]
                 ran = [_tell(shown, outcome) for outcome in self._answers(calls)]
                 if not any(ran):
                     time.sleep(_POLL_SECONDS)
-                elsewhere = len(wanted) - num_open_trials(keeper, wanted) - shown.done
+                elsewhere = len(worker.wanted) - num_open_trials(keeper, worker.wanted) - shown.done
                 if elsewhere > 0:
                     shown.advance(elsewhere, 0.0)
         except BaseException:
@@ -272,15 +271,6 @@ def _choose(queue: Sequence[Call], plan: str, others: set[str]) -> Call:
     same = (call for call in queue if call.block and call.block.plan == plan)
     fresh = (call for call in queue if call.block and call.block.plan not in others)
     return next(same, None) or next(fresh, None) or queue[0]
-
-
-def _planned(keeper: Keeper, wanted: set[str]) -> bool:
-    planned = {identity for plan, index in valid_blocks(keeper.plans()) for identity in _ids(plan.trials_of(index))}
-    return wanted <= planned
-
-
-def _ids(trials: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [trial["id"] for trial in trials]
 
 
 def _give_back(keeper: Keeper, blocks: Sequence[Block]) -> None:

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.plans import Block
 from badrjax.sweeps.programs import memory_budget
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.running import plan_missing, try_block
-from badrjax.sweeps.store import Store, StoreError
+from badrjax.sweeps.store import Store
 from badrjax.sweeps.trials import TrialGroup
 from badrjax.sweeps.worker import Worker
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from badrjax.sweeps import programs
 from badrjax.sweeps.memory import Memory
-from badrjax.sweeps.plans import Block, Plan, make_plan, narrower, valid_blocks
+from badrjax.sweeps.plans import Block, Plan, is_void, make_plan, narrower, valid_blocks
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.store import Store
 from badrjax.sweeps.worker import Worker
@@ -18,27 +20,33 @@ Keeper = Store | Memory
 _POLL_SECONDS = 0.2
 
 
-def run_open(worker: Worker, keeper: Keeper, wanted: set[str], shown: Progress) -> None:
+def run_open(worker: Worker, keeper: Keeper, shown: Progress) -> None:
     """Run open blocks until none is left, ours or others'."""
-    while blocks := open_blocks(keeper, wanted):
+    while blocks := open_blocks(keeper, worker.wanted):
         ran = [try_block(worker, keeper, plan, index, shown) for plan, index in blocks]
         if not any(ran):
             time.sleep(_POLL_SECONDS)  # all that is left is in other processes' hands
-        elsewhere = len(wanted) - num_open_trials(keeper, wanted) - shown.done
+        elsewhere = len(worker.wanted) - num_open_trials(keeper, worker.wanted) - shown.done
         if elsewhere > 0:
             shown.advance(elsewhere, 0.0)
 
 
-def plan_missing(worker: Worker, keeper: Keeper) -> set[str]:
-    """Plan the trials that no valid block holds yet; the ids of all that are wanted."""
+def plan_missing(worker: Worker, keeper: Keeper) -> None:
+    """Plan the wanted trials that no valid block holds yet."""
     with keeper.planning():
-        planned = {trial["id"] for plan, index in valid_blocks(keeper.plans()) for trial in plan.trials_of(index)}
+        planned = planned_trials(keeper)
         for group in worker.groups:
-            missing = [identity for identity in group.ids if identity not in planned]
-            if missing:
+            while missing := set(group.ids) - planned:
                 width = worker.width_of(group, len(missing))
-                keeper.add_plan(make_plan(group, set(missing), width, len(worker.devices), worker.origin))
-    return {identity for group in worker.groups for identity in group.ids}
+                if keeper.add_plan(make_plan(group, missing, width, len(worker.devices), worker.origin)):
+                    break
+                time.sleep(_POLL_SECONDS)  # a process that planning had to wait for, and then did not, was quicker
+                planned = planned_trials(keeper)
+
+
+def planned_trials(keeper: Keeper) -> set[str]:
+    """Ids of the trials that a valid block holds."""
+    return {trial["id"] for plan, index in valid_blocks(keeper.plans()) for trial in plan.trials_of(index)}
 
 
 def open_blocks(keeper: Keeper, wanted: set[str]) -> list[tuple[Plan, int]]:
@@ -66,7 +74,7 @@ def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Pro
         if lease is not None and not lease.acquire():
             return False
         # Another process may have finished or replaced it since we looked.
-        if block.name in keeper.finished() or (plan, index) not in valid_blocks(keeper.plans()):
+        if keeper.has(block) or is_void(keeper.plans(), plan, index):
             return False
         start = time.perf_counter()
         try:
@@ -77,7 +85,8 @@ def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Pro
             _halve(worker, keeper, plan, index, shown, error)
             return True
         keeper.write(plan, index, names, leaves, time.perf_counter() - start)
-        shown.advance(len(plan.trials_of(index)), time.perf_counter() - start)
+        counted = sum(trial["id"] in worker.wanted for trial in plan.trials_of(index))
+        shown.advance(counted, time.perf_counter() - start)
         return True
     finally:
         if lease is not None:
@@ -90,14 +99,21 @@ def _halve(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Progre
     if width < 1:
         raise MemoryError(f"memory ran out with one trial a device ({error}); take smaller trials or more devices")
     with keeper.planning():
-        finished = keeper.finished()
-        valid = {i for other, i in valid_blocks(keeper.plans()) if other.name == plan.name}
-        with ExitStack() as taken:
-            # Held until the new plan is there, so that nobody begins a block that it takes over.
-            free = [i for i in sorted(valid) if i == index or _take(keeper, Block(plan.name, i), finished, taken)]
-            if index in valid:
-                keeper.add_plan(narrower(plan, free, width, worker.origin))
+        while not _replace(keeper, plan, index, width, worker.origin):
+            time.sleep(_POLL_SECONDS)
     shown.note(f"memory ran out at {plan.width} trials a block; going on with {width}")
+
+
+def _replace(keeper: Keeper, plan: Plan, index: int, width: int, origin: Mapping[str, Any]) -> bool:
+    """Plan a block anew, and with it those of its plan that nobody has begun; whether that is done, by whomever."""
+    valid = [i for other, i in valid_blocks(keeper.plans()) if other.name == plan.name]
+    finished = keeper.finished()
+    if index not in valid or keeper.has(Block(plan.name, index)):
+        return True
+    with ExitStack() as taken:
+        # Held until the new plan is there, so that nobody begins a block that it takes over.
+        free = [i for i in valid if i == index or _take(keeper, Block(plan.name, i), finished, taken)]
+        return keeper.add_plan(narrower(plan, free, width, origin))
 
 
 def _take(keeper: Keeper, block: Block, finished: set[str], taken: ExitStack) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +15,7 @@ import numpy as np
 
 from badrjax.extras import require
 from badrjax.sweeps.blocks import PURPOSE, BlockResults, read_block, write_block
+from badrjax.sweeps.errors import StoreError, store_error
 from badrjax.sweeps.leases import DEFAULT_SECONDS, Lease, held
 from badrjax.sweeps.plans import Block, Plan, plan_from_json
 
@@ -22,18 +23,15 @@ FORMAT = 1
 _ABOUT = "sweep.json"
 _FOLDERS = ("plans", "blocks", "leases")
 _BLOCK_SUFFIX = ".parquet"
-
-
-class StoreError(RuntimeError):
-    """A store that cannot be used as it is; the message names the file, and what is intact."""
+_PLAN_NAME = re.compile(r"\d{5,}\.json")
 
 
 class Store:
     """A directory of finished blocks that several processes share.
 
-    `sweep.json` says what is run; `plans/` how the trials are cut into blocks; `blocks/` holds one Parquet file a
-    finished block; `leases/` says who is at work. Files appear whole, under their name, or not at all, and none
-    is ever changed.
+    `sweep.json` says what is run; `plans/`, a numbered log, how the trials are cut into blocks; `blocks/` holds one
+    Parquet file a finished block; `leases/` says who is at work. Files appear whole, under their name, or not at all,
+    and none is ever changed.
 
     Args:
         directory: where it lies; made if it does not exist.
@@ -49,13 +47,13 @@ class Store:
     ) -> None:
         require("pyarrow.parquet", PURPOSE)  # before anything runs
         self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
-        self._plans: dict[str, tuple[int, Plan]] = {}  # plans never change, so each is read once
+        self._plans: dict[int, Plan] = {}  # plans never change, so each is read once
         try:
             for folder in _FOLDERS:
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
             self._write_once(self.directory / _ABOUT, json.dumps({"format": FORMAT, **about}, indent=2))
         except OSError as error:
-            raise self._failure(error) from error
+            raise store_error(self.directory, error) from error
         self._check_about(about)
 
     def plans(self) -> list[Plan]:
@@ -65,27 +63,34 @@ class Store:
             StoreError: for a file that is no plan.
         """
         for path in (self.directory / "plans").iterdir():
-            if path.name in self._plans or path.name.startswith("."):
+            if path.name.startswith("."):  # being written, or left by a process that died
                 continue
             try:
-                plan = plan_from_json(path.read_text())
-                if path.name != f"{plan.name}.json":
-                    raise ValueError("it holds another plan than its name says")
-                self._plans[path.name] = path.stat().st_mtime_ns, plan
+                if not _PLAN_NAME.fullmatch(path.name):
+                    raise ValueError("no plan of a sweep")
+                if int(path.stem) not in self._plans:
+                    self._plans[int(path.stem)] = plan_from_json(path.read_text())
             except (ValueError, OSError) as error:
                 raise StoreError(f"{path}: {error}; move it away, the rest of the store is intact") from error
-        return [plan for _, (_, plan) in sorted(self._plans.items(), key=lambda item: (item[1][0], item[0]))]
+        return [self._plans[number] for number in sorted(self._plans)]
 
     def planning(self) -> AbstractContextManager[None]:
-        """Held while plans are made, so that no trial is planned twice."""
+        """Held while plans are made, so that other processes wait for them and do not make their own."""
         return held(self.directory / "leases" / "planning.json", self.lease_seconds)
 
-    def add_plan(self, plan: Plan) -> None:
-        """Write a plan down."""
+    def add_plan(self, plan: Plan) -> bool:
+        """Write the next plan down, unless another process has since `plans` was last read here; whether it is.
+
+        So a plan always knows all that were made before it, and no trial is planned twice.
+        """
+        number = max(self._plans, default=-1) + 1
         try:
-            self._write_once(self.directory / "plans" / f"{plan.name}.json", plan.to_json())
+            added = self._write_once(self.directory / "plans" / f"{number:05d}.json", plan.to_json())
         except OSError as error:
-            raise self._failure(error) from error
+            raise store_error(self.directory, error) from error
+        if added:
+            self._plans[number] = plan
+        return added
 
     def finished(self) -> set[str]:
         """Names of the finished blocks.
@@ -103,6 +108,10 @@ class Store:
             names.add(path.stem)
         return names
 
+    def has(self, block: Block) -> bool:
+        """Whether a block is finished."""
+        return self._path(block).exists()
+
     def lease(self, block: Block) -> Lease:
         """The lease of a block, not yet acquired."""
         return Lease(self.directory / "leases" / f"{block.name}.json", self.lease_seconds)
@@ -113,13 +122,13 @@ class Store:
         Raises:
             StoreError: for a full disk or a directory that cannot be written; nothing else is touched.
         """
-        path = self._path(plan, index)
+        path = self._path(Block(plan.name, index))
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             write_block(draft, plan, index, names, leaves, seconds)
             return _publish(draft, path)
         except OSError as error:
-            raise self._failure(error) from error
+            raise store_error(self.directory, error) from error
         finally:
             draft.unlink(missing_ok=True)
 
@@ -129,7 +138,7 @@ class Store:
         Raises:
             StoreError: for a file that is truncated or not what it should be.
         """
-        path = self._path(plan, index)
+        path = self._path(Block(plan.name, index))
         try:
             return read_block(path, plan, index)
         except (ValueError, OSError, KeyError) as error:
@@ -138,18 +147,18 @@ class Store:
                 f"{len(plan.trials_of(index))} trials are run again"
             ) from error
 
-    def _path(self, plan: Plan, index: int) -> Path:
-        return self.directory / "blocks" / f"{Block(plan.name, index).name}{_BLOCK_SUFFIX}"
+    def _path(self, block: Block) -> Path:
+        return self.directory / "blocks" / f"{block.name}{_BLOCK_SUFFIX}"
 
-    def _write_once(self, path: Path, text: str) -> None:
-        """Write a file that is not there yet; one that is there stays."""
+    def _write_once(self, path: Path, text: str) -> bool:
+        """Write a file that is not there yet; one that is there stays. Whether it is ours."""
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             with draft.open("x", encoding="utf-8") as file:
                 file.write(text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            _publish(draft, path)
+            return _publish(draft, path)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -168,14 +177,6 @@ class Store:
                     f"{self.directory} holds a sweep {what.get(name, name)} ({name} {there.get(name)!r}, not "
                     f"{value!r}); results of both must not be mixed, so take another directory"
                 )
-
-    def _failure(self, error: OSError) -> StoreError:
-        reason = {
-            errno.ENOSPC: "the disk is full",
-            errno.EROFS: "it cannot be written",
-            errno.EACCES: "it may not be written",
-        }.get(error.errno or 0, str(error))
-        return StoreError(f"the store {self.directory}: {reason}; the blocks that are finished are intact")
 
 
 def _publish(draft: Path, path: Path) -> bool:

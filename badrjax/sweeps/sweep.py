@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import jax
 
 from badrjax.extras import require
 from badrjax.functions import as_partial
+from badrjax.results import versions
 from badrjax.sweeps.collecting import collect
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.memory import Memory
@@ -69,25 +71,58 @@ def sweep(
 
     Raises:
         ValueError: for trials that are no table, or without seeds, or twice the same; for a block size or a
-            budget below 1; for an unknown executor, or "ray" without a store or with `devices`.
+            budget below 1; for devices that are none; for an unknown executor, or "ray" without a store or with
+            `devices`.
         TypeError: for a `run` that cannot be called.
         StoreError: for a store that cannot be used as it is.
         MemoryError: where a single trial does not fit.
         RuntimeError: where a block ends the process of Ray that runs it again and again.
+
+    Warns:
+        UserWarning: where the store holds wanted trials that were planned with other versions of the libraries.
     """
     require("pandas", "a sweep")  # before anything runs, and not when all has run
     crew = _crew(executor, store, devices, resources, ray_options)
     columns = as_columns(trials)
     groups = group_trials(columns, static)
     # With Ray this process runs nothing, and leaves the devices to those that do.
-    chosen = [] if executor == "ray" else jax.local_devices() if devices is None else list(devices)
+    chosen = [] if executor == "ray" else _check_devices(devices)
     worker = Worker(as_partial(run), groups, chosen, block, memory_budget)
     keeper = Memory() if store is None else Store(store, identify(worker.run), lease_seconds)
+    _warn_of_other_versions(keeper, worker.wanted)
     with crew as (plan, run_blocks):
-        wanted = plan(worker, keeper)
-        with make_progress(progress, len(wanted), already=len(wanted) - num_open_trials(keeper, wanted)) as shown:
-            run_blocks(worker, keeper, wanted, shown)
+        plan(worker, keeper)
+        total = len(worker.wanted)
+        with make_progress(progress, total, already=total - num_open_trials(keeper, worker.wanted)) as shown:
+            run_blocks(worker, keeper, shown)
     return collect(columns, groups, keeper)
+
+
+def _warn_of_other_versions(keeper: Keeper, wanted: set[str]) -> None:
+    """Results of several versions may be mixed, but not unnoticed."""
+    plans = [plan for plan in keeper.plans() if not wanted.isdisjoint(plan.ids)]
+    now = _flat(versions()) if plans else {}
+    for plan in plans:
+        then = _flat(plan.origin)
+        changed = [f"{name} {then[name]}, now {version}" for name, version in now.items() if then[name] != version]
+        if changed:
+            warnings.warn(
+                f"the store holds trials of other versions ({'; '.join(changed)}): their results may differ from "
+                "those that are run now; take another store to have all from one",
+                stacklevel=3,
+            )
+            return
+
+
+def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {"badrjax": origin["badrjax"], "commit of badrjax": origin["commit"], **origin["libraries"]}
+
+
+def _check_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+    chosen = jax.local_devices() if devices is None else list(devices)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(isinstance(device, jax.Device) for device in chosen):
+        raise ValueError(f"devices must name devices of jax.local_devices(), each once, got {devices!r}")
+    return chosen
 
 
 def _crew(
@@ -96,7 +131,7 @@ def _crew(
     devices: Sequence[jax.Device] | None,
     resources: Mapping[str, Any] | None,
     ray_options: Mapping[str, Any] | None,
-) -> AbstractContextManager[tuple[Callable[[Worker, Keeper], set[str]], Callable[..., None]]]:
+) -> AbstractContextManager[tuple[Callable[[Worker, Keeper], None], Callable[..., None]]]:
     """Who plans and who runs the blocks."""
     if executor == "ray":
         from badrjax.sweeps.ray_executor import RayExecutor

@@ -25,6 +25,9 @@ class Worker:
         devices: what blocks are dealt over.
         block: trials a block, or "auto".
         budget: bytes a block may take on a device, or `None`.
+
+    Attributes:
+        wanted: identities of the trials of all groups.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Worker:
             raise ValueError(f"block must be a positive number of trials or 'auto', got {block!r}")
         if budget is not None and budget < 1:
             raise ValueError(f"memory_budget must be a positive number of bytes, got {budget!r}")
+        self.wanted = {identity for group in groups for identity in group.ids}
         self.run, self.groups, self.devices, self.block, self.budget = run, groups, list(devices), block, budget
         self._programs: dict[tuple[str, int, int], programs.BlockProgram] = {}
 

@@ -1,12 +1,16 @@
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.leases import Lease, held
 
 
@@ -66,7 +70,7 @@ def _other_host(path):
     """Let the holder be on another machine, whose processes cannot be looked at."""
     content = json.loads(path.read_text())
     age = path.stat().st_mtime
-    path.write_text(json.dumps(content | {"host": "elsewhere"}))
+    path.write_text(json.dumps(content | {"host": "elsewhere", "world": "another kernel"}))
     os.utime(path, (age, age))
 
 
@@ -80,8 +84,10 @@ Lease(Path({str(path)!r})).acquire(); os._exit(1)"
     lease.release()
 
 
-def test_a_lease_on_another_machine_is_waited_for(path):
-    path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "started": "1"}))
+@pytest.mark.parametrize("world", ["another kernel", "", None])
+def test_a_lease_on_another_machine_is_waited_for(path, world):
+    # Its host may have this one's name: containers do not always differ in it.
+    path.write_text(json.dumps({"token": "x", "host": socket.gethostname(), "world": world, "pid": 1, "started": "1"}))
     assert not Lease(path, seconds=1000).acquire()
     os.utime(path, (0, 0))
     lease = Lease(path, seconds=1000)
@@ -141,6 +147,32 @@ def test_the_holders_patience_counts_and_not_the_others(path):
     os.utime(path, (time.time() - 10,) * 2)
     assert not Lease(path, seconds=0.1).acquire()
     patient.release()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EROFS, "written")]
+)
+def test_a_lease_that_cannot_be_written_is_named(path, monkeypatch, number, message):
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match=message):
+        Lease(path).acquire()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lease_that_cannot_be_removed_is_left_to_expire(path, monkeypatch):
+    lease = Lease(path, seconds=0.05)
+    assert lease.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
+        lease.release()
+    assert path.exists()
+    time.sleep(0.2)
+    other = Lease(path)
+    assert other.acquire()
+    other.release()
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])

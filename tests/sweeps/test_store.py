@@ -55,7 +55,7 @@ def test_a_block_under_another_name_is_noticed(finished):
         resume(store=finished)
 
 
-@pytest.mark.parametrize("place", ["blocks/notes.txt", "blocks/more.parquet", "plans/other.json"])
+@pytest.mark.parametrize("place", ["blocks/notes.txt", "blocks/more.parquet", "plans/other.json", "plans/00009.json"])
 def test_a_foreign_file_is_named(finished, original, place):
     (finished / place).write_text("{}")
     with pytest.raises(StoreError, match=rf"{place.split('/')[1]}.* move it away, the rest of the store is intact"):

@@ -1,6 +1,8 @@
 """A sweep in one process: what it computes, compiles, stores and resumes."""
 
 import json
+import sys
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 from jax.tree_util import Partial
 
+from badrjax import results
 from badrjax.sweeps import Store, StoreError, grid, programs, sweep
 from badrjax.sweeps.identity import identify
 
@@ -185,6 +188,58 @@ def test_what_was_finished_survives_an_error_and_an_interrupt(tmp_path, monkeypa
     assert len(calls) == 5
 
 
+def test_a_plan_that_came_too_late_is_made_again(tmp_path, monkeypatch):
+    """A process that hangs while it plans, past its lease, must not plan what another has planned meanwhile."""
+    real, calls = Store.add_plan, []
+
+    def late(self, plan):
+        if not calls:
+            calls.append(1)  # before the other process, which comes this way, too
+            other = cases.trials(rates=(0.1, 0.2, 0.4))
+            quiet(cases.run, other, store=tmp_path, block=2)
+        return real(self, plan)
+
+    @contextmanager
+    def unguarded(self):
+        yield
+
+    monkeypatch.setattr(Store, "add_plan", late)
+    monkeypatch.setattr(Store, "planning", unguarded)
+    quiet(cases.run, cases.trials(), store=tmp_path, block=4)
+    plans = Store(tmp_path, identify(Partial(cases.run))).plans()
+    assert [(plan.width, len(plan.trials)) for plan in plans] == [(2, 15), (4, 5)]
+    ids = [identity for plan in plans for identity in plan.ids]
+    assert len(ids) == len(set(ids)) == 20
+
+
+def test_progress_counts_the_trials_that_are_asked_for(tmp_path, monkeypatch, capsys):
+    real = programs.run_block
+
+    def never(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(programs, "run_block", never)
+    with pytest.raises(KeyboardInterrupt):
+        quiet(cases.run, cases.trials(), store=tmp_path, block=4)
+    monkeypatch.setattr(programs, "run_block", real)
+    sweep(cases.run, {"rate": [0.1, 0.3], "seed": [0, 4]}, store=tmp_path, progress="json")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(event["done"], event["total"]) for event in events] == [(1, 2), (2, 2), (2, 2)]
+
+
+def test_results_of_other_versions_are_not_mixed_unnoticed(tmp_path, monkeypatch, recwarn):
+    quiet(cases.run, cases.trials(), store=tmp_path)
+    quiet(cases.run, cases.trials(), store=tmp_path)
+    assert len(recwarn) == 0
+    now = results.versions()
+    newer = now | {"libraries": now["libraries"] | {"jax": "99.0"}}
+    monkeypatch.setattr(sys.modules["badrjax.sweeps.sweep"], "versions", lambda: newer)
+    with pytest.warns(UserWarning, match=rf"jax {jax.__version__}, now 99\.0"):
+        quiet(cases.run, cases.trials(), store=tmp_path)
+    quiet(cases.run, cases.trials(rates=[0.7]), store=tmp_path)  # none of which is there
+    assert len(recwarn) == 0
+
+
 def test_the_width_follows_from_two_compiled_ones():
     def large(key, rate):
         return jnp.sum(jnp.sort(jax.random.normal(key, (50_000,)) * rate))
@@ -219,6 +274,9 @@ def test_the_width_follows_from_two_compiled_ones():
         (cases.trials(), {"static": ("rats",)}, ValueError, "static must name columns"),
         (cases.trials(), {"block": 0}, ValueError, "block must be a positive"),
         (cases.trials(), {"memory_budget": 0}, ValueError, "memory_budget must be a positive"),
+        (cases.trials(), {"devices": []}, ValueError, "devices must name devices of jax.local_devices"),
+        (cases.trials(), {"devices": jax.devices()[:1] * 2}, ValueError, "each once"),
+        (cases.trials(), {"devices": ["cpu"]}, ValueError, "devices must name devices"),
         (cases.trials(), {"executor": "slurm"}, ValueError, "unknown executor 'slurm'"),
     ],
 )
