@@ -11,7 +11,6 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax.environment import compiler, settings, version
 from badrjax.extras import require
 
 FORMAT = 1
@@ -27,7 +27,7 @@ FORMAT = 1
 KEPT = 2
 _ABOUT, _LOCK, _DRAFT = "run.json", "lock", ".draft-"
 _NAME = re.compile(r"epoch_(\d{8,})")
-_PROGRAM = "program"
+_PROGRAM, _COMPILER = "program", "compiler"
 
 Piece = Callable[[Any, int, int], tuple[int, Any, Any]]
 
@@ -41,15 +41,22 @@ class Progress(NamedTuple):
 
     Attributes:
         epoch: epochs that ran.
-        stopped: whether the method's `done` ended the run.
         state: leaves of the method's state, as NumPy arrays (random keys as their data).
         history: leaves of what was recorded, `[epoch, ...]`.
     """
 
     epoch: int
-    stopped: bool
     state: list[np.ndarray]
     history: list[np.ndarray]
+
+
+def check_directory(directory: Any) -> None:
+    """Raise for what is no local directory, or where what writes checkpoints is not installed."""
+    require("orbax.checkpoint", "a checkpoint")
+    if not isinstance(directory, str | os.PathLike) or isinstance(os.fspath(directory), bytes):
+        raise TypeError(f"checkpoint must be the path of a directory, got {directory!r}")
+    if "://" in os.fspath(directory):
+        raise ValueError(f"checkpoint must be a directory of this machine's file systems, got {directory!r}; mount it")
 
 
 def run_in_pieces(
@@ -77,37 +84,47 @@ def run_in_pieces(
         The last state, and the history `[num_epochs, ...]`, with NaN (0 for integers) for epochs that did not run.
 
     Raises:
-        ModuleNotFoundError: where orbax-checkpoint is not installed.
-        CheckpointError: for a directory with another run, with unreadable checkpoints only, or that another process
-            is using or that cannot be written.
+        CheckpointError: for a directory with another run, with unreadable checkpoints only, with more than
+            `num_epochs` epochs, or that another process is using or that cannot be written.
+
+    Warns:
+        UserWarning: where the run goes on under other flags of XLA or on another processor, and for a checkpoint that
+            cannot be read.
     """
-    require("orbax.checkpoint", "a checkpoint")
     path = Path(directory).expanduser().absolute()
     with _only_process(path):
         _claim(path, about)
         progress = _last_readable(path, state, kinds)
         if progress is None:
-            progress = Progress(0, False, pack(state), [blank[:0] for blank in _blank_rows(kinds, 0)])
+            progress = Progress(0, pack(state), [blank[:0] for blank in _blank_rows(kinds, 0)])
         else:
             state = unpack(progress.state, state)
-        while progress.epoch < num_epochs and not progress.stopped:
+        if progress.epoch > num_epochs:
+            raise CheckpointError(
+                f"{path} holds {progress.epoch} epochs and num_epochs is {num_epochs}; ask for as many"
+            )
+        while progress.epoch < num_epochs:
             stop = min(progress.epoch + every, num_epochs)
             epoch, state, rows = piece(state, progress.epoch, stop)
             new = [leaf[: epoch - progress.epoch] for leaf in pack(rows)]
             history = [np.concatenate(both) for both in zip(progress.history, new, strict=True)]
-            progress = Progress(epoch, epoch < stop, pack(state), history)
+            if epoch == progress.epoch:
+                break  # the method was done when the last piece ended, which that checkpoint has
+            progress = Progress(epoch, pack(state), history)
             _save(path, progress)
+            if epoch < stop:
+                break
     missing = _blank_rows(kinds, num_epochs - progress.epoch)
     history = [np.concatenate(both) for both in zip(progress.history, missing, strict=True)]
     return state, unpack(history, kinds)
 
 
-def describe(arguments: Mapping[str, Any], settings: Mapping[str, Any], program: str) -> dict[str, Any]:
-    """What identifies a run: arguments, settings, program, versions and device.
+def describe(arguments: Mapping[str, Any], options: Mapping[str, Any], program: str) -> dict[str, Any]:
+    """What identifies a run: arguments, options, settings of JAX, program, versions and device.
 
     Args:
         arguments: pytrees by name; numbers are told as they are, arrays by their SHA-256.
-        settings: numbers and texts by name.
+        options: numbers and texts by name.
         program: text of the compiled program, which changes with all code that it came from.
     """
     about: dict[str, Any] = {"format": FORMAT}
@@ -116,9 +133,11 @@ def describe(arguments: Mapping[str, Any], settings: Mapping[str, Any], program:
             about[name + jax.tree_util.keystr(path)] = _fingerprint(leaf)
         members = tree if name == "method" else (tree,)
         about[f"code of {name}"] = [_name(member) for member in members if isinstance(member, Partial)]
-    about.update(settings)
-    about.update({f"version of {name}": _version(name) for name in ("badrjax", "jax", "jaxlib")})
+    about.update(options)
+    about.update(settings())
+    about.update({f"version of {name}": version(name) for name in ("badrjax", "jax", "jaxlib")})
     about["device"] = f"{jax.default_backend()}: {jax.devices()[0].device_kind}"
+    about[_COMPILER] = compiler()
     about[_PROGRAM] = hashlib.sha256(program.encode()).hexdigest()
     return about
 
@@ -166,13 +185,6 @@ def _fingerprint(leaf: Any) -> str:
 def _name(function: Partial) -> str:
     # Without its module, which is another one when a script is imported.
     return getattr(function.func, "__qualname__", type(function.func).__name__)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @contextmanager
@@ -224,7 +236,7 @@ def _check_same(path: Path, about: Mapping[str, Any]) -> None:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); take another directory") from error
     here = json.loads(json.dumps(about))
-    different = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    different = [name for name in {**there, **here} if name != _COMPILER and there.get(name) != here.get(name)]
     # Everything else changes the program, too: it says something only when it stands alone.
     told = [name for name in different if name != _PROGRAM]
     if different:
@@ -234,6 +246,18 @@ def _check_same(path: Path, about: Mapping[str, Any]) -> None:
             f"{path.parent} holds a run with other arguments: "
             + (listing or "the code of the method, of evaluate or record, or of what they call has changed")
             + ". Give the same arguments to go on with it, or another directory for a new run"
+        )
+    # Not refused: a run may have to move to another machine, and what it has computed is worth more than last bits.
+    told = [
+        f"{name} is {new!r}, and was {there[_COMPILER].get(name)!r}"
+        for name, new in here[_COMPILER].items()
+        if there[_COMPILER].get(name) != new
+    ]
+    if told:
+        warnings.warn(
+            f"the run in {path.parent} goes on under another compiler or processor ({'; '.join(told)}), so its last "
+            "bits may not be those of an undisturbed run",
+            stacklevel=5,
         )
 
 
@@ -269,7 +293,6 @@ def _load(path: Path, epoch: int, state: Any, kinds: Any) -> Progress:
     rows = _blank_rows(kinds, epoch)
     return Progress(
         epoch,
-        bool(stored["stopped"][0]),
         [_stored_leaf(stored, f"state_{number:05d}", like) for number, like in enumerate(data)],
         [_stored_leaf(stored, f"history_{number:05d}", like) for number, like in enumerate(rows)],
     )
@@ -282,7 +305,7 @@ def _stored_leaf(stored: Mapping[str, np.ndarray], name: str, like: np.ndarray) 
 
 
 def _save(directory: Path, progress: Progress) -> None:
-    stored = {"stopped": np.array([progress.stopped])}
+    stored: dict[str, np.ndarray] = {}
     for kind, leaves in (("state", progress.state), ("history", progress.history)):
         # Orbax stores no empty arrays, and gives scalars back as numbers of Python.
         stored |= {f"{kind}_{i:05d}": _plain(leaf.reshape(-1)) for i, leaf in enumerate(leaves) if leaf.size}
@@ -295,7 +318,7 @@ def _save(directory: Path, progress: Progress) -> None:
         for folder, _, files in os.walk(draft, topdown=False):
             for written in (*(os.path.join(folder, file) for file in files), folder):
                 _sync(written)
-        _remove(directory / name)  # there is one only where it could not be read
+        _remove(directory / name)  # there is one only where it could not be read: each epoch is reached once
         draft.rename(directory / name)
         _sync(directory)
         for _, path in _checkpoints(directory)[:-KEPT]:
@@ -306,7 +329,8 @@ def _save(directory: Path, progress: Progress) -> None:
             f"{directory / name} cannot be written ({error}); the checkpoints before are intact"
         ) from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in directory.glob(f"{draft.name}*"):  # orbax has a draft of its own beside ours
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _plain(leaf: np.ndarray) -> np.ndarray:

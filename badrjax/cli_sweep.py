@@ -25,7 +25,7 @@ from badrjax.sweeps.result import SweepResult
 from badrjax.sweeps.store import Store
 from badrjax.sweeps.sweep import sweep
 from badrjax.sweeps.training_runs import METRICS, train
-from badrjax.sweeps.trials import as_columns, group_trials
+from badrjax.sweeps.trials import SEED, as_columns, digest, group_trials
 from badrjax.sweeps.worker import Worker
 
 if TYPE_CHECKING:
@@ -171,8 +171,11 @@ def _run(config: SweepConfig, run: Partial, dataset: Dataset, options: argparse.
     frame = pandas.concat([result.frame() for result in results], ignore_index=True)
     settings = {"config": config.content, "trials": len(frame)}
     data = {dataset.name: dataset_checksum([np.asarray(leaf) for leaf in jax.tree.leaves(run.keywords)])}
-    path = write_results(frame, provenance(settings=settings, data=data), config.store / "results")
+    # A folder for each file, for several may share a store.
+    folder = config.store / "results" / f"{options.config.stem}-{digest(config.content)[:8]}"
+    path = write_results(frame, provenance(settings=settings, data=data), folder)
     best = [best_settings(result, table, config.metric) for result, table in zip(results, config.methods, strict=True)]
+    best = [row | told for row, told in zip(told_apart(config.methods), best, strict=True)]
     say.end(best, config.metric, path, config.store)
 
 
@@ -194,6 +197,25 @@ def best_settings(result: SweepResult, table: MethodTrials, metric: str) -> dict
     row: dict[str, Any] = {"method": table.method, **{name: _plain(winner[name]) for name in table.varied}}
     row["validation"] = _interval(frame.loc[mine, f"validation.{metric}"])
     return row | {f"test {name}": _interval(frame.loc[mine, f"test.{name}"]) for name in METRICS}
+
+
+def told_apart(tables: Sequence[MethodTrials]) -> list[dict[str, Any]]:
+    """For each table its method and the settings that it alone, or with some of the others of its method, fixes."""
+    told: list[dict[str, Any]] = []
+    for table in tables:
+        others = [other for other in tables if other.method == table.method and other is not table]
+        fixed = {
+            name: _plain(values[0])
+            for name, values in table.columns.items()
+            if name != SEED and name not in table.varied
+        }
+        differing = {
+            name: value
+            for name, value in fixed.items()
+            if any(name not in other.columns or np.any(other.columns[name] != value) for other in others)
+        }
+        told.append({"method": table.method, **differing})
+    return told
 
 
 class _Speaker:

@@ -10,14 +10,13 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "flax", "lineax")
+from badrjax.environment import versions
 
 
 class Interval(NamedTuple):
@@ -80,18 +79,13 @@ def provenance(*, settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[
         "command": ["python", *sys.orig_argv[1:]],
         "settings": dict(settings),
         "data_sha256": dict(data),
+        "commit": _commit(),
         "python": platform.python_version(),
         **versions(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "x64": bool(jax.config.read("jax_enable_x64")),
     }
-
-
-def versions() -> dict[str, Any]:
-    """What numbers depend on: version and commit of badrjax, and the versions of the libraries below it."""
-    libraries = {name: _version(name) for name in LIBRARIES}
-    return {"badrjax": _version("badrjax"), "commit": _commit(), "libraries": libraries}
 
 
 def write_results(frame: Any, origin: Mapping[str, Any], directory: str | os.PathLike[str]) -> Path:
@@ -136,13 +130,6 @@ def _write_atomically(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _commit() -> str:

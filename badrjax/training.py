@@ -73,7 +73,8 @@ def fit(
             of padding only take no part), `"step"` every step, and a function is given an epoch's infos, stacked
             `[steps, ...]`.
         checkpoint: a directory of this run alone. The run is stored there after every `every` epochs, and a call with
-            the same arguments goes on from the last readable checkpoint, to the same bits as an undisturbed run. Needs
+            the same arguments, or a larger `num_epochs`, goes on from the last readable checkpoint: to the same bits
+            as an undisturbed run, as long as processor and XLA_FLAGS are the same, of which it warns. Needs
             orbax-checkpoint (`pip install 'badrjax[checkpoints]'`), concrete arguments and one process.
         every: epochs between checkpoints, `>= 1`; needed with `checkpoint`.
 
@@ -188,10 +189,10 @@ def _fit_in_pieces(
 ) -> FitResult:
     from badrjax import checkpoints  # which opens files: only where it is asked for
 
+    checkpoints.check_directory(directory)
     init_key, run_key = jax.random.split(key)
-    length = max(min(every, num_epochs), 1)
-    fixed = (run_key, functions, data, rows, sampler, length)
-    start, stop = np.int32(0), np.int32(length)
+    fixed = (run_key, functions, data, rows, sampler, every)
+    start, stop = np.int32(0), np.int32(every)
     state = first_state(functions.method, init_key, params)
     state = settle(state, jax.eval_shape(lambda state: _fit_piece(*fixed, state, start, stop)[1], state))
     lowered = _fit_piece.lower(*fixed, state, start, stop)
@@ -199,7 +200,7 @@ def _fit_in_pieces(
     about = checkpoints.describe(
         {"key": key, "method": method, "params": params, "data": data, "rows": rows, "evaluate": evaluate,
          "record": keep},
-        {"num_epochs": num_epochs, "every": every, "sampler": repr(sampler)},
+        {"every": every, "sampler": repr(sampler)},
         lowered.as_text(),
     )  # fmt: skip
 

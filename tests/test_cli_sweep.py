@@ -73,20 +73,25 @@ def small(tmp_path_factory):
     return path, directory / "store"
 
 
+def results_of(store):
+    """The first table of results in a store."""
+    return min((store / "results").glob("*/results.csv"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def test_the_example_runs_beside_its_file(tmp_path, capsys):
     path = written(tmp_path, EXAMPLE)
     assert call(path) == 0
     shown = capsys.readouterr()
     for text in ("erm: 8 trials", "nash_meta: 8 trials", "balanced_accuracy", "momentum", "test loss"):
         assert text in shown.out
-    frame = pd.read_csv(tmp_path / "german-sweep" / "results" / "results.csv")
+    frame = pd.read_csv(results_of(tmp_path / "german-sweep"))
     assert len(frame) == 16
     assert frame.learning_rate.between(0.001, 0.1).all()
     assert sorted(frame.seed.unique()) == [0, 1]
     assert set(frame.hidden) == {"32-16"}
     for part in ("validation", "test"):
         assert np.isfinite(frame[[f"{part}.{name}" for name in METRICS]]).all(axis=None)
-    origin = json.loads((tmp_path / "german-sweep" / "results" / "provenance.json").read_text())
+    origin = json.loads(results_of(tmp_path / "german-sweep").with_name("provenance.json").read_text())
     assert origin["settings"]["config"]["optimizer"]["momentum"] == [0.0, 0.9]
     assert list(origin["data_sha256"]) == ["german"]
 
@@ -101,13 +106,13 @@ def test_what_is_finished_is_not_run_again(small, capsys):
 
 def test_more_seeds_keep_what_is_there(small, tmp_path, capsys):
     path, store = small
-    before = pd.read_csv(store / "results" / "results.csv")
+    before = pd.read_csv(results_of(store))
     more = written(tmp_path, SMALL.replace("count = 3", "count = 4"))
     assert call(more, "--store", store, "--json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0] == {"event": "method", "method": "erm", "trials": 8, "stored": 6}
     assert [event["event"] for event in events[-2:]] == ["best", "results"]
-    after = pd.read_csv(store / "results" / "results.csv")
+    after = pd.read_csv(events[-1]["path"])
     kept = after[after.seed < 3].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before, check_exact=True)
     assert call(path, "--store", store, "--quiet") == 0
@@ -116,7 +121,7 @@ def test_more_seeds_keep_what_is_there(small, tmp_path, capsys):
 def test_results_are_those_of_the_function_itself(small):
     """A linear model begins at zero, so all seeds agree, and one full-batch step is one step by hand."""
     _, store = small
-    frame = pd.read_csv(store / "results" / "results.csv")
+    frame = pd.read_csv(results_of(store))
     data, _ = config.read_config(small[0], store).load()
     x, y = (np.asarray(values, np.float64) for values in (data.train.x, data.train.y))
     for rate in (0.01, 0.1):
@@ -135,7 +140,7 @@ def test_best_is_chosen_on_validation_rows(small, capsys):
     path, store = small
     assert call(path, "--store", store, "--json") == 0
     best = json.loads(capsys.readouterr().out.splitlines()[-2])
-    frame = pd.read_csv(store / "results" / "results.csv")
+    frame = pd.read_csv(results_of(store))
     means = frame.groupby("learning_rate")["validation.loss"].mean()
     assert means[0.1] < means[0.01] < np.log(2)
     assert best["learning_rate"] == 0.1  # the least loss, which is not the first row
@@ -167,6 +172,29 @@ def test_a_dry_run_sees_what_is_left_of_a_plan(small, tmp_path, capsys):
     assert (found["stored"], found["programs"], found["blocks"]) == (4, 1, 1)
 
 
+def test_files_that_share_a_store_have_results_of_their_own(small, tmp_path, capsys):
+    _, store = small
+    first = results_of(store)
+    before = first.read_bytes(), first.with_name("provenance.json").read_bytes()
+    other = written(tmp_path, SMALL.replace("[0.01, 0.1]", "0.1"))
+    assert call(other, "--store", store, "--json") == 0
+    path = Path(json.loads(capsys.readouterr().out.splitlines()[-1])["path"])
+    assert path != first
+    assert len(pd.read_csv(path)) == 3
+    assert (first.read_bytes(), first.with_name("provenance.json").read_bytes()) == before
+
+
+def test_tables_of_one_method_are_told_apart(tmp_path, capsys):
+    table = SMALL[SMALL.index("[method]") : SMALL.index("[optimizer]")]
+    tables = ['[[method]]\nname = "erm"\nreduction = "sum"\n', '[[method]]\nname = "erm"\nreduction = "root"\n']
+    path = written(tmp_path, SMALL.replace(table, "".join(tables) + '[[method]]\nname = "dro"\nfraction = 0.5\n'))
+    assert call(path, "--store", tmp_path / "store", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    best = [event for event in events if event["event"] == "best"]
+    assert [(row["method"], row.get("reduction")) for row in best] == [("erm", "sum"), ("erm", "root"), ("dro", None)]
+    assert ["learning_rate" in row for row in best] == [True] * 3
+
+
 def test_a_store_of_something_else_is_refused(small, tmp_path, capsys):
     _, store = small
     other = written(tmp_path, SMALL + "\n[split]\nseed = 1\n")
@@ -187,7 +215,7 @@ def test_a_method_that_diverges_everywhere_is_said_after_its_results_are_kept(tm
     assert call(path, "--store", tmp_path / "store", "--json") == 0
     best = json.loads(capsys.readouterr().out.splitlines()[-2])
     assert (best["method"], best["not_measured"]) == ("erm", 3)
-    assert pd.read_csv(tmp_path / "store" / "results" / "results.csv")["test.accuracy"].isna().all()
+    assert pd.read_csv(results_of(tmp_path / "store"))["test.accuracy"].isna().all()
 
 
 def test_the_plain_table_says_what_the_rich_one_does(monkeypatch, capsys):

@@ -39,7 +39,9 @@ def _as_result(
     names = list(dict.fromkeys(name for row in rows for name in row))
     frame = pd.DataFrame(dict(columns))
     for name in names:
-        frame[name] = [_entry(row.get(name)) for row in rows]
+        entries = [_entry(row.get(name)) for row in rows]
+        # As objects where one is missing: pandas would make a NaN of it, which is a result that has diverged.
+        frame[name] = pd.Series(entries, dtype=object) if any(entry is None for entry in entries) else entries
     return SweepResult(frame, tuple(columns), tuple(names))
 
 

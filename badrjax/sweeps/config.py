@@ -61,7 +61,7 @@ The meta-learning methods steer by the validation rows that settings are chosen 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -88,6 +88,8 @@ from badrjax.sweeps.training_runs import (
 from badrjax.sweeps.trials import group_trials
 
 _TABLES = ("dataset", "split", "model", "method", "optimizer", "training", "seeds", "sweep")
+# More would not fit into memory as a table; give them as several files.
+_MOST_ROWS = 10_000_000
 _NEEDED = ("dataset", "method", "optimizer", "training", "seeds")
 
 
@@ -201,6 +203,8 @@ def _dataset(table: Table, home: Path) -> dict[str, Any]:
         given = table.content["sensitive"]
         chosen = given if isinstance(given, list) else [given]
         for attribute in chosen:
+            if not isinstance(attribute, str):
+                raise table.error("sensitive", f"must be a list of names of attributes, got {given!r}")
             if attribute not in entry.sensitive:
                 raise table.error("sensitive", unknown_name(f"attribute of {name}", attribute, entry.sensitive))
         arguments["sensitive"] = tuple(chosen)
@@ -211,6 +215,8 @@ def _dataset(table: Table, home: Path) -> dict[str, Any]:
     general = ("standardise", "sensitive_features", "min_group_rows", "num_groups", "download")
     options = table.table("options")
     options.check_keys((*general, *entry.options), what="option")
+    if "download" in options.content:
+        options.single("download", bool)
     return arguments | options.content
 
 
@@ -219,7 +225,10 @@ def _split(table: Table) -> tuple[str, int, Mapping[str, Any], Literal["train", 
     kinds = ("balanced", "random", "stratified", "kfold", "domain", "official")
     kind = table.name_of("kind", kinds, "stratified", "kind of split")
     scale = table.name_of("standardise", ("train", "none"), "train")
-    return kind, table.whole("seed", 0, 0), table.table("options").content, "train" if scale == "train" else "none"
+    options = table.table("options")
+    if "seed" in options.content:
+        raise options.error("seed", "the seed of the split is a key of [split] itself")
+    return kind, table.whole("seed", 0, 0), options.content, "train" if scale == "train" else "none"
 
 
 def _methods(top: Table, design: Design | None) -> tuple[MethodTrials, ...]:
@@ -241,8 +250,27 @@ def _methods(top: Table, design: Design | None) -> tuple[MethodTrials, ...]:
         if table.content in [other.content for other in tables[:place]]:
             raise table.error("", "the same table stands above; leave one out")
         columns = _chosen(table, "method", "name", METHODS) | shared | after
+        if columns.get("nesterov", [False]) != [False] and "momentum" not in columns:
+            raise top.error("optimizer.nesterov", "it is a kind of momentum, and there is none; give momentum, too")
         trials.append(_trials(table, columns, design, seeds))
+    _check_apart(top.file, trials)
     return tuple(trials)
+
+
+def _check_apart(file: str, tables: Sequence[MethodTrials]) -> None:
+    """Refuse tables that share a trial, which would count twice."""
+    owners: dict[str, int] = {}
+    for place, table in enumerate(tables):
+        try:
+            ids = {identity for group in group_trials(table.columns) for identity in group.ids}
+        except ValueError as error:
+            raise ConfigError(f"{file}: method {table.method!r}: {error}") from error
+        for identity in ids:
+            if owners.setdefault(identity, place) != place:
+                raise ConfigError(
+                    f"{file}: method[{place}]: some of its trials are those of method[{owners[identity]}], too; leave "
+                    "the shared values out of one of the two"
+                )
 
 
 def _chosen(
@@ -283,11 +311,12 @@ def _seeds(table: Table) -> list[int]:
         seeds = table.values("list", Setting(int, "in [0, 2**32)", lambda seed: 0 <= seed < 2**32))
         assert isinstance(seeds, list)
         return seeds
-    first = table.whole("first", 0, 0)
-    seeds = list(range(first, first + table.whole("count", 1)))
-    if seeds[-1] >= 2**32:
-        raise table.error("first", f"seeds must lie below 2**32, got {seeds[-1]}")
-    return seeds
+    first, count = table.whole("first", 0, 0), table.whole("count", 1)
+    if first + count > 2**32:
+        raise table.error("first", f"seeds must lie below 2**32, got {first + count - 1}")
+    if count > _MOST_ROWS:
+        raise table.error("count", f"must be at most {_MOST_ROWS:,}, got {count:,}")
+    return list(range(first, first + count))
 
 
 def _design(sweep: Table) -> Design | None:
@@ -300,8 +329,14 @@ def _design(sweep: Table) -> Design | None:
     table.check_keys(("kind", "num", "seed"))
     kind = table.name_of("kind", ("sample", "sobol", "grid"))
     if kind == "grid":
+        for key in ("num", "seed"):
+            if key in table.content:
+                raise table.error(key, 'a grid takes every combination; leave it out, or take kind = "sample"')
         return None
-    return Design("sobol" if kind == "sobol" else "random", table.whole("num", 1), table.whole("seed", 0, 0))
+    num = table.whole("num", 1)
+    if num > _MOST_ROWS:
+        raise table.error("num", f"must be at most {_MOST_ROWS:,}, got {num:,}")
+    return Design("sobol" if kind == "sobol" else "random", num, table.whole("seed", 0, 0))
 
 
 def _store(sweep: Table, home: Path, given: str | Path | None) -> Path:
@@ -309,4 +344,7 @@ def _store(sweep: Table, home: Path, given: str | Path | None) -> Path:
         return Path(given).expanduser()
     if "store" not in sweep.content:
         raise sweep.error("store", "name the directory that results are kept in, here or by --store DIR")
-    return home / Path(sweep.single("store", str)).expanduser()
+    name = sweep.single("store", str)
+    if not name.strip():
+        raise sweep.error("store", "name a directory of its own, got an empty text")
+    return home / Path(name).expanduser()

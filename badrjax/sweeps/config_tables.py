@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
+
+import jax
+import numpy as np
 
 from badrjax.checks import unknown_name
 from badrjax.sweeps import designs
@@ -96,8 +100,8 @@ class Table:
         values = [self.value(key, value, setting) for value in (given if several else [given])]
         if not values:
             raise self.error(key, "the list is empty")
-        if len(set(values)) < len(values):
-            raise self.error(key, f"a value is listed twice in {given!r}")
+        if len(set(map(_as_run, values))) < len(values):
+            raise self.error(key, f"a value is listed twice in {given!r}, in the precision of the run")
         return values
 
     def value(self, key: str, value: Any, setting: Setting) -> Any:
@@ -107,6 +111,10 @@ class Table:
             raise self.error(key, unknown_name("value", value, setting.choices))
         if setting.fits is not None and not setting.fits(value):
             raise self.error(key, f"must be {setting.allowed}, got {value!r}")
+        rounded = _as_run(value)
+        if not (setting.fits is None or setting.fits(rounded)) or (setting.kind is float and math.isinf(rounded)):
+            dtype = jax.dtypes.canonicalize_dtype(np.float64)
+            raise self.error(key, f"must be {setting.allowed or 'finite'}, and {value!r} is {rounded!r} in {dtype}")
         return widths_as_text(value) if setting.kind is tuple else value
 
     def _of_kind(self, key: str, value: Any, kind: type) -> Any:
@@ -117,6 +125,14 @@ class Table:
         if widths or (kind is not float and type(value) is kind):
             return value
         raise self.error(key, f"must be {_KINDS[kind]}, got {value!r}")
+
+
+def _as_run(value: Any) -> Any:
+    """A value in the precision of the run."""
+    if not isinstance(value, float):
+        return tuple(value) if isinstance(value, list) else value
+    with np.errstate(over="ignore"):
+        return float(np.asarray(value, jax.dtypes.canonicalize_dtype(np.float64)))
 
 
 def _range(table: Table, setting: Setting) -> designs.Range:
@@ -135,8 +151,11 @@ def _range(table: Table, setting: Setting) -> designs.Range:
     # Before the order, for a range of logarithms that reaches 0 most often begins there.
     if scale == "log" and low <= 0:
         raise table.error("low", f"a log scale needs low above 0, got {low}; take a small number, or scale = 'linear'")
-    if not low < high:
+    if not _as_run(low) < _as_run(high):
         raise table.error("", f"needs low < high, got low = {low} and high = {high}")
     if setting.kind is int:
-        return designs.integers(low, high + 1)
+        try:
+            return designs.integers(low, high + 1)
+        except ValueError as error:
+            raise table.error("", error) from error
     return designs.log_uniform(low, high) if scale == "log" else designs.uniform(low, high)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from badrjax.extras import require
+from badrjax.sweeps.trials import as_jax_sees
 
 # Draws for a wanted row before giving up on finding that many different ones.
 _MOST_DRAWS = 32
@@ -85,9 +86,9 @@ def sample(
 ) -> dict[str, np.ndarray]:
     """Rows drawn from ranges, as a table of trials.
 
-    All rows are different: one that is drawn again is left out and the next is taken. The same arguments give
-    the same rows, and a larger `num` appends to them. Sobol points are balanced where their number is a power of
-    two: the next power of two is drawn and cut to `num`, so a power of two serves best.
+    All rows are different, in the precision of JAX: one that is drawn again is left out and the next is taken. The
+    same arguments give the same rows, and a larger `num` appends to them. Sobol points are balanced where their number
+    is a power of two: the next power of two is drawn and cut to `num`, so a power of two serves best.
 
     Args:
         num: number of rows.
@@ -222,9 +223,10 @@ def _next_power_of_two(num: int) -> int:
 
 
 def _first_of_each(columns: Mapping[str, np.ndarray]) -> list[int]:
-    """Rows that did not come before."""
+    """Rows that did not come before, with numbers as a program sees them."""
     first: dict[Any, int] = {}
-    for row, entries in enumerate(zip(*(column.tolist() for column in columns.values()), strict=True)):
+    seen = [as_jax_sees(column).tolist() for column in columns.values()]
+    for row, entries in enumerate(zip(*seen, strict=True)):
         first.setdefault(entries, row)
     return list(first.values())
 

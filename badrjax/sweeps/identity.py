@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-# Settings of JAX that change numbers.
-_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
+from badrjax.environment import settings
+
 _DEEPEST = 20
 
 
@@ -31,12 +31,11 @@ def identify(run: Partial) -> dict[str, str]:
     Raises:
         TypeError: for a function that closes over, or binds, something whose value cannot be read off.
     """
-    settings = {name: str(getattr(jax.config, name)) for name in _SETTINGS}
     return {
         "function": str(getattr(run.func, "__qualname__", type(run.func).__qualname__)),
         "code": _digest(_value(run.func, 0)),
         "arrays": _digest(_value((run.args, run.keywords), 0)),
-        "settings": str(settings),
+        "settings": str(settings()),
     }
 
 

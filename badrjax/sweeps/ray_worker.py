@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax.environment import SETTINGS
 from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.plans import Block
 from badrjax.sweeps.programs import memory_budget
@@ -25,11 +26,6 @@ from badrjax.sweeps.worker import Worker
 # How long a file that one node has written may stay unseen by another (network file systems remember listings).
 _SEEN_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-# What the results depend on, and what a new process would not know.
-_SETTINGS = (
-    "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable",
-    "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion",
-)  # fmt: skip
 
 
 class Job(NamedTuple):
@@ -111,7 +107,7 @@ class BlockRunner:
 
 def jax_settings() -> dict[str, Any]:
     """The settings of JAX in this process, and in this context of it, that results depend on."""
-    return {name: getattr(jax.config, name) for name in _SETTINGS}
+    return {name: getattr(jax.config, name) for name in (*SETTINGS, "jax_numpy_rank_promotion")}
 
 
 def make_job(worker: Worker, directory: Path, lease_seconds: float, processes: int, neighbours: int) -> Job:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+import re
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +81,7 @@ class SweepResult:
             split: what to choose on, such as "validation"; the column is `{split}.{metric}`.
             by: settings for each combination of which one best row is wanted.
             maximise: `False` where less is better.
-            allow_test: choose on a test split all the same.
+            allow_test: `True` to choose by a result that has the word "test" in its name all the same.
 
         Returns:
             A row for each combination of `by` (or one): all settings but the seed (those of `by` first), `mean` and
@@ -86,21 +89,33 @@ class SweepResult:
             winner, so 0).
 
         Raises:
-            ValueError: for an unknown metric, split or setting, a test split, a metric that is no number a trial,
-                or a combination in which every setting has a diverged seed.
+            ValueError: for an unknown metric, split or setting, a test split, a metric that is no number a trial
+                or that some trials do not report, or a combination in which every setting has a diverged seed.
             ModuleNotFoundError: where pandas is not installed.
+
+        Warns:
+            UserWarning: where settings differ in their number of seeds, for a mean over few is the best by chance.
         """
         by = self._checked_by(by)
+        if not isinstance(split, str) or not split:
+            raise ValueError(f"split must name what to choose on, such as 'validation', got {split!r}")
         if _SEED in by:
             raise ValueError("by cannot contain 'seed': the best setting has the best mean over its seeds")
-        if not allow_test and _names_test(f"{split}.{metric}"):
+        if allow_test is not True and _names_test(f"{split}.{metric}"):
             raise ValueError(
-                f"'{split}.{metric}' is a result on a test split, and settings chosen by it look better than they "
+                f"'{split}.{metric}' names a test split, and settings chosen by its results look better than they "
                 "are; choose on a validation split and report the test split, or pass allow_test=True"
             )
         values = self._numbers(self._column_of(metric, split))
         others = tuple(name for name in self.settings if name != _SEED and name not in by)
         scores = [(rows, _score(values[rows], maximise)) for rows in self._groups(by + others)]
+        counts = sorted({len(rows) for rows, _ in scores})
+        if len(counts) > 1:
+            warnings.warn(
+                f"settings have from {counts[0]} to {counts[-1]} seeds, and a mean over few is easily the best by "
+                "chance; run all with the same seeds",
+                stacklevel=2,
+            )
         return self._summary(by + others, self._winners(by, scores), values, 0.95)
 
     def summarise(
@@ -124,14 +139,18 @@ class SweepResult:
 
         Raises:
             ValueError: for an unknown metric, split or setting, a level outside `(0, 1)`, or a metric that is no
-                number a trial.
+                number a trial or that some trials do not report.
             ModuleNotFoundError: where pandas is not installed.
         """
         by = self._checked_by(by)
+        if isinstance(ci, bool) or not isinstance(ci, numbers.Real) or not 0 < ci < 1:
+            raise ValueError(f"ci must be a level in (0, 1), such as 0.95, got {ci!r}")
         values = self._numbers(self._column_of(metric, split))
-        return self._summary(by, self._groups(by), values, ci)
+        return self._summary(by, self._groups(by), values, float(ci))
 
     def _checked_by(self, by: str | Sequence[str]) -> tuple[str, ...]:
+        if not isinstance(by, str | Iterable):
+            raise TypeError(f"by must be a name or a list of names of settings, got {by!r}; () is none")
         names = (by,) if isinstance(by, str) else tuple(by)
         for name in names:
             if name not in self.settings:
@@ -163,6 +182,12 @@ class SweepResult:
     def _numbers(self, column: str) -> np.ndarray:
         """A column of results as `f64[trials]`."""
         series = self.table[column]
+        if series.dtype == object and (missing := [value is None for value in series]).count(True):
+            row = missing.index(True)
+            raise ValueError(
+                f"{missing.count(True)} of {len(missing)} trials report no {column!r} (the first in row {row}), which "
+                "is not the same as to diverge; let every program return it, or take the other rows out of frame()"
+            )
         shapes = {np.shape(value) for value in series} - {()} if series.dtype == object else set()
         if shapes:
             raise ValueError(
@@ -240,8 +265,9 @@ def _score(values: np.ndarray, maximise: bool) -> float:
 
 
 def _names_test(column: str) -> bool:
-    """Whether a result is of a split called "test" or so, at whatever depth."""
-    return any(place.casefold().startswith("test") for place in column.split(".")[:-1])
+    """Whether "test" is a word of a result's name, wherever it stands."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)
+    return any(word.casefold().startswith("test") for word in words)
 
 
 def _copy(value: Any) -> Any:

@@ -48,6 +48,7 @@ class Store:
         require("pyarrow.parquet", PURPOSE)  # before anything runs
         self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
         self._plans: dict[int, Plan] = {}  # plans never change, so each is read once
+        self._check_own()
         try:
             for folder in _FOLDERS:
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
@@ -161,6 +162,18 @@ class Store:
             return _publish(draft, path)
         finally:
             draft.unlink(missing_ok=True)
+
+    def _check_own(self) -> None:
+        """Refuse a directory of something else, before anything is written into it."""
+        if not self.directory.is_dir() or (self.directory / _ABOUT).exists():
+            return
+        # A process that is just making the store has made its folders first.
+        foreign = sorted(path.name for path in self.directory.iterdir() if path.name not in _FOLDERS)
+        foreign = [name for name in foreign if not name.startswith(f".{_ABOUT}.")]
+        if foreign and not (self.directory / _ABOUT).exists():
+            raise StoreError(
+                f"{self.directory} holds {foreign[0]!r} and no {_ABOUT}, so it is no store; take a directory of its own"
+            )
 
     def _check_about(self, about: Mapping[str, Any]) -> None:
         path = self.directory / _ABOUT

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import jax
 
+from badrjax.environment import versions
 from badrjax.extras import require
 from badrjax.functions import as_partial
-from badrjax.results import versions
 from badrjax.sweeps.collecting import collect
 from badrjax.sweeps.identity import identify
 from badrjax.sweeps.memory import Memory
@@ -42,9 +42,10 @@ def sweep(
     """Run a function once for each row of a table, as few programs, many rows at a time.
 
     Rows that differ in floating-point columns and the seed only share a program and are run side by side, a
-    block of them at once, dealt over the devices. A trial's key is `jax.random.key(seed)`, and its result depends
-    on neither its place in a block nor its neighbours, only (in the last bits) on the width of the block: so the
-    width is fixed when the trials are planned, and a block that is not full is padded to it.
+    block of them at once, dealt over the devices. A trial's key is `jax.random.key(seed)` (always of JAX's default
+    kind, threefry, whose draws do not depend on what runs beside them), and its result depends on neither its place in
+    a block nor its neighbours, only (in the last bits) on the width of the block: so the width is fixed when the trials
+    are planned, and a block that is not full is padded to it.
 
     With a store, a finished block is a file; a second call, or another process at the same time, runs only what
     is not there yet. Where memory runs out, the blocks that are left are halved.
@@ -104,7 +105,7 @@ def _warn_of_other_versions(keeper: Keeper, wanted: set[str]) -> None:
     now = _flat(versions()) if plans else {}
     for plan in plans:
         then = _flat(plan.origin)
-        changed = [f"{name} {then[name]}, now {version}" for name, version in now.items() if then[name] != version]
+        changed = [f"{name} {then.get(name)}, now {mine}" for name, mine in now.items() if then.get(name) != mine]
         if changed:
             warnings.warn(
                 f"the store holds trials of other versions ({'; '.join(changed)}): their results may differ from "
@@ -115,7 +116,8 @@ def _warn_of_other_versions(keeper: Keeper, wanted: set[str]) -> None:
 
 
 def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {"badrjax": origin["badrjax"], "commit of badrjax": origin["commit"], **origin["libraries"]}
+    names = {"badrjax": "badrjax", "badrjax_sources_sha256": "sources of badrjax"}
+    return {told: str(origin.get(name))[:12] for name, told in names.items()} | dict(origin.get("libraries", {}))
 
 
 def _check_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:

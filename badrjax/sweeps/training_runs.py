@@ -108,8 +108,8 @@ _POSITIVE = Setting(float, "above 0", lambda value: value > 0)
 _NOT_NEGATIVE = Setting(float, "at least 0", lambda value: value >= 0)
 _BELOW_ONE = Setting(float, "in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE = Setting(float, "in (0, 1]", lambda value: 0 < value <= 1)
-_COUNT = Setting(int, "at least 1", lambda value: value >= 1)
-_WIDTHS = Setting(tuple, "widths of at least 1", lambda value: len(value) > 0 and min(value) >= 1)
+_COUNT = Setting(int, "in [1, 2**31)", lambda value: 1 <= value < 2**31)
+_WIDTHS = Setting(tuple, "widths in [1, 2**31)", lambda value: len(value) > 0 and 1 <= min(value) <= max(value) < 2**31)
 _FLAG = Setting(bool)
 
 _REDUCTION = text("mean", "sum", "root")
@@ -121,7 +121,7 @@ _META = {
     "validation_dropout": _FLAG,
     "diagnostics": text("epoch", "step", "off"),
 }
-_NASH = {"goal": text(*GOALS), "bargaining_epochs": Setting(int, "at least 0", lambda value: value >= 0)}
+_NASH = {"goal": text(*GOALS), "bargaining_epochs": Setting(int, "in [0, 2**31)", lambda value: 0 <= value < 2**31)}
 
 METHODS = {
     "erm": Choice(erm, {"reduction": _REDUCTION}),

@@ -74,7 +74,7 @@ def group_trials(columns: Mapping[str, np.ndarray], static: Collection[str] = ()
     unknown = sorted(set(static) - set(columns))
     if unknown or SEED in static:
         raise ValueError(f"static must name columns other than {SEED!r}, got {unknown or [SEED]}")
-    columns = {name: _as_jax_sees(values) for name, values in columns.items()}
+    columns = {name: as_jax_sees(values) for name, values in columns.items()}
     traced = sorted(name for name, values in columns.items() if values.dtype.kind == "f" and name not in static)
     fixed = sorted(set(columns) - set(traced) - {SEED})
     number = len(columns[SEED])
@@ -96,9 +96,10 @@ def group_trials(columns: Mapping[str, np.ndarray], static: Collection[str] = ()
     ]
 
 
-def _as_jax_sees(values: np.ndarray) -> np.ndarray:
+def as_jax_sees(values: np.ndarray) -> np.ndarray:
     """Floating-point numbers in the precision of the run, so that one number is one trial."""
-    return values.astype(jax.dtypes.canonicalize_dtype(np.float64)) if values.dtype.kind == "f" else values
+    with np.errstate(over="ignore"):
+        return values.astype(jax.dtypes.canonicalize_dtype(np.float64)) if values.dtype.kind == "f" else values
 
 
 def digest(value: Any) -> str:

@@ -181,7 +181,7 @@ def changed(old, new, text=GRID):
         (changed("[0.2, 0.4]", "[0.2, 1.4]"), r"method.fraction: must be in \(0, 1\], got 1.4"),
         (changed("[0.2, 0.4]", "[0.2, 0.2]"), "method.fraction: a value is listed twice"),
         (changed("[0.2, 0.4]", "[]"), "method.fraction: the list is empty"),
-        (changed('"linear"', '"mlp"\nhidden = []'), "model.hidden: must be widths of at least 1"),
+        (changed('"linear"', '"mlp"\nhidden = []'), "model.hidden: must be widths in"),
         (changed('"linear"', '"mlp"\nhidden = 8'), "model.hidden: must be a list of widths"),
         (changed("[3, 5]", "[3, -5]"), r"seeds.list: must be in \[0, 2\*\*32\), got -5"),
         (changed("list = [3, 5]", "count = 0"), "seeds.count: must be at least 1, got 0"),
@@ -189,6 +189,25 @@ def changed(old, new, text=GRID):
         (GRID + "block = 0", "sweep.block: must be at least 1"),
         (GRID + 'block = "all"', "sweep.block: must be a whole number"),
         ("seeds = 3\n" + changed("[seeds]\nlist = [3, 5]\n", ""), "seeds: must be a table, got 3"),
+        (changed("num_epochs = 2", "num_epochs = 3000000000"), r"training.num_epochs: must be in \[1, 2\*\*31\)"),
+        (changed("list = [3, 5]", "count = 50000000000"), r"seeds.first: seeds must lie below 2\*\*32"),
+        (changed("list = [3, 5]", "count = 50000000"), "seeds.count: must be at most 10,000,000, got 50,000,000"),
+        (changed('name = "german"', 'name = "german"\nsensitive = [["sex"]]'), "dataset.sensitive: must be a list of"),
+        (changed('name = "german"', 'name = "german"\nsensitive = {a = 1}'), "dataset.sensitive: must be a list of"),
+        (changed('name = "german"', 'name = "german"\noptions.download = "no"'), "dataset.options.download: must be"),
+        (GRID + "[split]\noptions = {seed = 3}", r"split.options.seed: the seed of the split is a key of \[split\]"),
+        (changed("learning_rate = 1", "learning_rate = 1\nnesterov = [true, false]"), "optimizer.nesterov: it is a ki"),
+        (changed('store = "here"', 'store = ""'), "sweep.store: name a directory of its own"),
+        # what is one number or another only in double precision
+        (changed("learning_rate = 1", "learning_rate = [1e-50]"), "optimizer.learning_rate: must be above 0, and 1e-50 "
+         "is 0.0 in float32"),
+        (changed("learning_rate = 1", "learning_rate = 1e300"), "optimizer.learning_rate: must be above 0, and 1e.300 "
+         "is inf in float32"),
+        (changed("learning_rate = 1", "learning_rate = 1\nmomentum = 0.99999999999"), "optimizer.momentum: must be in "
+         ".* is 1.0 in float32"),
+        (changed("learning_rate = 1", "learning_rate = [0.1, 0.10000000001]"), "optimizer.learning_rate: a value is "
+         "listed twice"),
+        (changed("[0.2, 0.4]", "{low = 0.1, high = 0.1000000001}", DRAWN), "method.fraction: needs low < high"),
         # one value is needed
         (changed('"german"', '["german"]'), "dataset.name: one value is needed here, got a list"),
         (changed('name = "dro"', 'name = ["dro", "erm"]'), "method.name: one value is needed here, got a list"),
@@ -213,6 +232,10 @@ def changed(old, new, text=GRID):
          "training.num_epochs.scale: whole numbers are drawn linearly"),
         (changed("num = 4", "num = 5", DRAWN), "sweep.design: num is 5"),
         (changed('fraction = [0.2, 0.4]\nreduction = ["mean", "sum"]', "", DRAWN), "sweep.design: every setting"),
+        (changed("num_epochs = 2", "num_epochs = {low = 1, high = 99999999999999999999}", DRAWN),
+         r"training.num_epochs.high: must be in \[1"),
+        (changed("num = 4", "num = 100000000000", DRAWN), "sweep.design.num: must be at most 10,000,000"),
+        (changed('kind = "sample"', 'kind = "grid"', DRAWN), "sweep.design.(num|seed): a grid takes every combination"),
         (changed('"sample"', '"sampel"', DRAWN), "sweep.design.kind: .* did you mean 'sample'"),
         (changed("num = 4, ", "", DRAWN), "sweep.design.num: this key is missing"),
         (GRID + 'design = "sobol"', "sweep.design: must be .*, got 'sobol'"),
@@ -226,6 +249,15 @@ def test_mistakes_are_named(tmp_path, text, message):
 def test_a_mistake_of_toml_is_named_by_its_line(tmp_path):
     with pytest.raises(ConfigError, match=r"sweep.toml: it is not TOML: .*at line 3"):
         read(tmp_path, changed('name = "german"', "name = german"))
+
+
+def test_tables_that_share_a_trial_are_refused(tmp_path):
+    table = '[[method]]\nname = "erm"\n'
+    method = GRID[GRID.index("[method]") : GRID.index("[optimizer]")]
+    both = table + 'reduction = "sum"\n' + table + 'reduction = ["mean", "sum"]\n'
+    with pytest.raises(ConfigError, match=r"method\[1\]: some of its trials are those of method\[0\], too"):
+        read(tmp_path, GRID.replace(method, both))
+    read(tmp_path, GRID.replace(method, both.replace('["mean", "sum"]', '["mean", "root"]')))
 
 
 def test_a_table_that_stands_twice_is_refused(tmp_path):

@@ -194,3 +194,11 @@ def test_a_crossed_sample_is_a_table_of_trials():
         name: column.tolist() for name, column in frame.items()
     }
     assert len(columns["seed"]) == 48
+
+
+@pytest.mark.parametrize("method", ["random", "sobol"])
+def test_rows_differ_in_the_precision_of_the_run(method):
+    drawn = sample(2000, seed=1, method=method, rate=log_uniform(0.01, 0.1))["rate"]
+    assert len(set(drawn.astype(np.float32).tolist())) == 2000
+    with pytest.raises(ValueError, match="different rows"):
+        sample(2, seed=0, method=method, rate=log_uniform(1e-300, 1e-290))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from badrjax.sweeps import cross, grid, sweep
 from badrjax.sweeps.result import SweepResult
 
 SETTINGS = ("method", "rate", "seed")
@@ -132,12 +134,57 @@ def test_choosing_on_a_test_split_is_refused(split):
     assert result.best("accuracy", split=split, allow_test=True).rate.tolist() == [0.2]
 
 
-def test_the_test_split_cannot_be_reached_through_the_metric():
-    frame = pd.DataFrame({"seed": [0], "last.test.accuracy": [0.5], "validation.test_size": [3]})
-    result = SweepResult(frame, ("seed",), ("last.test.accuracy", "validation.test_size"))
+@pytest.mark.parametrize(
+    ("split", "metric"),
+    [
+        ("last", "test.accuracy"),
+        ("accuracy", "test"),
+        ("final_test", "accuracy"),
+        ("ood-test", "accuracy"),
+        ("eval", "test_accuracy"),
+        (" test", "accuracy"),
+        ("accuracy", "test_iid"),
+        ("finalTest", "accuracy"),
+        ("XTest", "accuracy"),
+    ],
+)
+@pytest.mark.parametrize("allow_test", [False, "False", 1])
+def test_the_test_split_cannot_be_reached_by_another_name(split, metric, allow_test):
+    column = f"{split}.{metric}"
+    result = SweepResult(pd.DataFrame({"seed": [0], column: [0.5]}), ("seed",), (column,))
     with pytest.raises(ValueError, match="allow_test=True"):
-        result.best("test.accuracy", split="last")
-    assert result.best("test_size", split="validation")["mean"].tolist() == [3.0]
+        result.best(metric, split=split, allow_test=allow_test)
+    assert result.best(metric, split=split, allow_test=True)["mean"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize("split", ["latest", "fastest", "contested"])
+def test_words_that_only_contain_test_are_no_test_split(split):
+    column = f"{split}.accuracy"
+    result = SweepResult(pd.DataFrame({"seed": [0], column: [0.5]}), ("seed",), (column,))
+    assert result.best("accuracy", split=split)["mean"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize("split", [None, "", 3])
+def test_the_split_must_name_something(split):
+    with pytest.raises(ValueError, match="split must name"):
+        make_result().best("test.accuracy", split=split)
+
+
+def test_a_result_that_is_not_reported_is_not_diverged():
+    def run(key, rate, kind):
+        return {"validation": {"a": rate} if kind == "x" else {"b": rate}}
+
+    result = sweep(run, cross(grid(kind=["x", "y"], rate=[0.1]), seed=[0, 1]), progress=False)
+    for ask in (partial(result.best, split="validation"), partial(result.summarise, split="validation", by="kind")):
+        with pytest.raises(ValueError, match=r"2 of 4 trials report no 'validation\.a' \(the first in row 2\)"):
+            ask("a")
+
+
+def test_settings_with_fewer_seeds_are_said():
+    frame = pd.DataFrame({"rate": [0.1, 0.1, 0.2], "seed": [0, 1, 0], "validation.a": [0.5, 0.6, 0.7]})
+    result = SweepResult(frame, ("rate", "seed"), ("validation.a",))
+    with pytest.warns(UserWarning, match="from 1 to 2 seeds"):
+        assert result.best("a", split="validation").rate.tolist() == [0.2]
 
 
 def test_the_split_must_be_said():
@@ -196,7 +243,9 @@ def test_flags_and_missing_results_count_as_numbers():
         (lambda r: r.summarise("accuracy", split="tset", by=()), "did you mean 'test'"),
         (lambda r: r.summarise("test.rates", by="method"), r"'test.rates' holds arrays of shape \(3,\)"),
         (lambda r: r.summarise("test.accuracy", by=["method", "rat"]), "did you mean 'rate'"),
-        (lambda r: r.summarise("test.accuracy", by=(), ci=95), "ci must lie"),
+        (lambda r: r.summarise("test.accuracy", by=(), ci=95), "ci must be a level"),
+        (lambda r: r.summarise("test.accuracy", by=(), ci="0.95"), "ci must be a level"),
+        (lambda r: r.summarise("test.accuracy", by=(), ci=None), "ci must be a level"),
     ],
 )
 def test_bad_questions_are_answered_with_what_there_is(call, message):

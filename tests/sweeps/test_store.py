@@ -80,6 +80,13 @@ def test_another_description_is_refused(finished, content, message):
         resume(store=finished)
 
 
+def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(StoreError, match=r"holds 'thesis\.tex' and no sweep\.json"):
+        resume(store=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_a_place_that_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="the store "):

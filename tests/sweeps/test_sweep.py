@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from jax.tree_util import Partial
 
-from badrjax import results
+from badrjax import environment
 from badrjax.sweeps import Store, StoreError, grid, programs, sweep
 from badrjax.sweeps.identity import identify
 
@@ -231,7 +231,7 @@ def test_results_of_other_versions_are_not_mixed_unnoticed(tmp_path, monkeypatch
     quiet(cases.run, cases.trials(), store=tmp_path)
     quiet(cases.run, cases.trials(), store=tmp_path)
     assert len(recwarn) == 0
-    now = results.versions()
+    now = environment.versions()
     newer = now | {"libraries": now["libraries"] | {"jax": "99.0"}}
     monkeypatch.setattr(sys.modules["badrjax.sweeps.sweep"], "versions", lambda: newer)
     with pytest.warns(UserWarning, match=rf"jax {jax.__version__}, now 99\.0"):
