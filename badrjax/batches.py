@@ -91,6 +91,9 @@ def check_batch(batch: Batch, num_groups: int | None = None, name: str = "data")
     check_same_length(**{f"{name}.{field}": value for field, value in batch._asdict().items()})
     if batch.y.shape[0] == 0:
         raise ValueError(f"{name} has no rows")
+    for field in ("group", "weight"):
+        if np.ndim(getattr(batch, field)) > 1:  # of None it is 0
+            raise ValueError(f"{name}.{field} must have one axis, got shape {np.shape(getattr(batch, field))}")
     check_weight(batch.weight, f"{name}.weight")
     if num_groups is None:
         check_groups(np.empty(0, batch.group.dtype), 1, f"{name}.group")  # are they integers?

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from badrjax.batches import Batch, take
+from badrjax.checks import check_losses, check_positive_integer
 from badrjax.functions import Static, as_partial
 from badrjax.sharding import automatic_mesh
 
@@ -31,10 +32,10 @@ def in_blocks(losses: Any, block_size: int, *, mesh: Mesh | None = None, axis: s
         `ExampleLosses`.
 
     Raises:
-        ValueError: for a block size that is not positive or an unknown axis.
+        ValueError: for a block size that is not positive or an unknown axis; when it is called, for losses that are
+            not one number a row.
     """
-    if block_size < 1:
-        raise ValueError(f"block_size must be a positive integer, got {block_size}")
+    check_positive_integer(block_size=block_size)
     mesh = None if mesh is None else automatic_mesh(mesh, axis)
     return Partial(_losses_in_blocks, Static((block_size, mesh, axis)), as_partial(losses))
 
@@ -46,14 +47,17 @@ def _losses_in_blocks(config: Static, losses: Partial, params: Any, batch: Batch
     def on_device(losses: Partial, params: Any, batch: Batch, key: Any) -> Array:
         key = key if whole or key is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
         num_rows = batch.y.shape[0]
-        num_blocks = -(-num_rows // block_size)
-        rows = jnp.arange(num_blocks * block_size, dtype=jnp.int32)
-        rows = jnp.where(rows < num_rows, rows, -1).reshape(num_blocks, block_size)
+        size = min(block_size, num_rows)
+        num_blocks = -(-num_rows // size)
+        rows = jnp.arange(num_blocks * size, dtype=jnp.int32)
+        rows = jnp.where(rows < num_rows, rows, -1).reshape(num_blocks, size)
 
         @jax.checkpoint
         def block(inputs: tuple[Array, Array]) -> Array:
             number, chosen = inputs
-            return losses(params, take(batch, chosen), None if key is None else jax.random.fold_in(key, number))
+            found = losses(params, take(batch, chosen), None if key is None else jax.random.fold_in(key, number))
+            check_losses(found, size)
+            return found
 
         return jax.lax.map(block, (jnp.arange(num_blocks), rows)).reshape(-1)[:num_rows]
 

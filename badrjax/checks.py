@@ -15,8 +15,18 @@ import numpy as np
 
 
 def is_concrete(*values: Any) -> bool:
-    """Whether no leaf of `values` is being traced, so that their numbers may be read."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    """Whether the numbers of all leaves may be read: none is being traced, or lies in part on another host."""
+    leaves = jax.tree.leaves(values)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return False
+    return all(leaf.is_fully_addressable for leaf in leaves if isinstance(leaf, jax.Array))
+
+
+def check_positive_integer(**values: Any) -> None:
+    """Raise `ValueError` unless each named value is an integer of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def check_same_length(**arrays: Any) -> None:
@@ -60,6 +70,15 @@ def check_groups(groups: Any, num_groups: int, name: str = "groups") -> None:
                 + (f" and {rows.size - 1} more rows are outside" if rows.size > 1 else "")
                 + "; pass the right num_groups or re-encode with badrjax.encode_groups"
             )
+
+
+def check_losses(losses: Any, num_rows: int) -> None:
+    """Raise `ValueError` unless losses, traced or not, are one number for each row."""
+    if np.shape(losses) != (num_rows,):
+        raise ValueError(
+            f"losses must be one number a row, f[{num_rows}] here, got shape {np.shape(losses)}; take no mean over "
+            "rows, and add up over further axes"
+        )
 
 
 def check_weight(weight: Any, name: str = "weight") -> None:
@@ -120,9 +139,13 @@ def check_finite(values: Any, name: str, column_names: Iterable[str] | None = No
     """Raise `ValueError` naming the first column (or row) of concrete `values` with NaN or infinity."""
     if not is_concrete(values):
         return
-    array = np.asarray(values)
+    given = np.asarray(values)
     # JAX's own test of dtypes: NumPy's does not count bfloat16 among the inexact ones.
-    if not jax.dtypes.issubdtype(array.dtype, np.inexact) or np.isfinite(array).all():
+    if not jax.dtypes.issubdtype(given.dtype, np.inexact):
+        return
+    with np.errstate(over="ignore"):  # what is too large for the precision of the run is infinite in it
+        array = given.astype(jax.dtypes.canonicalize_dtype(given.dtype), copy=False)
+    if np.isfinite(array).all():
         return
     bad = ~np.isfinite(array)
     if array.ndim == 2:
@@ -133,7 +156,10 @@ def check_finite(values: Any, name: str, column_names: Iterable[str] | None = No
         where += f" and {columns.size - 1} more columns" if columns.size > 1 else ""
     else:
         where = f"row {np.argwhere(bad)[0][0]}" if array.ndim else "its only entry"
-    raise ValueError(f"{name} has NaN or infinite values in {where}; impute or drop them before training")
+    told = "NaN or infinite values"
+    if np.isfinite(given).all():
+        told = f"values too large for {array.dtype}"
+    raise ValueError(f"{name} has {told} in {where}; impute or drop them before training")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:

@@ -23,14 +23,16 @@ class StreamError(RuntimeError):
     Attributes:
         epoch: of the batch.
         batch: its number in the epoch.
-        partial: a `FitResult` of what was trained until then: the state after the last good batch, and the history
-            of the epochs that were finished.
+        partial: see `badrjax.fit_stream`.
     """
 
     def __init__(self, message: str, epoch: int, batch: int) -> None:
-        super().__init__(message)
+        super().__init__(message, epoch, batch)
         self.epoch, self.batch = epoch, batch
         self.partial: Any = None
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def stream_from_arrays(
@@ -40,7 +42,7 @@ def stream_from_arrays(
 
     Args:
         x: features `[n, ...]`: anything with `shape` that can be indexed by sorted positions (an array, a memory map,
-            a data set of HDF5); never copied as a whole.
+            a data set of HDF5); never copied as a whole, unless it is a list or of pandas.
         y: labels `[n]`.
         group: group ids `int[n]`.
         weight: frequencies `f[n]`; `None` means ones.
@@ -51,9 +53,13 @@ def stream_from_arrays(
         `batches(epoch) -> iterator of Batch`.
 
     Raises:
-        ValueError: for lengths that differ, no rows, or a batch size that is not in `[1, n]`.
+        ValueError: for lengths that differ, no rows, a scalar, or a batch size that is not in `[1, n]`.
     """
-    arrays = {"x": x, "y": y, "group": group, "weight": weight}
+    given = {"x": x, "y": y, "group": group, "weight": weight}
+    arrays = {name: _indexed_by_position(array) for name, array in given.items()}
+    for name, array in arrays.items():
+        if array is not None and len(array.shape) == 0:
+            raise ValueError(f"{name} must have one row per example, got a scalar")
     lengths = {name: array.shape[0] for name, array in arrays.items() if array is not None}
     num_rows = lengths["x"]
     if len(set(lengths.values())) > 1:
@@ -71,6 +77,13 @@ def stream_from_arrays(
             yield Batch(**rows)  # type: ignore[arg-type]
 
     return batches
+
+
+def _indexed_by_position(array: Any) -> Any:
+    """Frames and series of pandas, which are indexed by their labels, and lists as arrays; all else as it is."""
+    if hasattr(array, "to_numpy"):
+        return array.to_numpy()
+    return array if array is None or hasattr(array, "shape") else np.asarray(array)
 
 
 def ahead(items: Iterator[Batch], size: int) -> Iterator[Batch | StreamError]:
@@ -105,6 +118,8 @@ def checked(batches: Batches, epoch: int, like: Batch | None) -> Iterator[Batch]
             like = shapes(batch) if like is None else like
             _check_alike(batch, like, last_rows, name)
         except (TypeError, ValueError) as error:
+            if hasattr(iterator, "close"):  # a generator may hold files open
+                iterator.close()
             raise StreamError(str(error), epoch, number) from error
         last_rows, number = batch.y.shape[0], number + 1
         yield jax.device_put(_padded(batch, like.y.shape[0]))
@@ -120,7 +135,15 @@ def _on_host(given: Any, name: str) -> Any:
     check_finite(given.x, f"{name}: x")
     check_finite(given.y, f"{name}: y")
     given = given._replace(weight=_host_weight(given))
-    return jax.tree.map(lambda field: np.array(field, jax.dtypes.canonicalize_dtype(field.dtype)), given)
+    return jax.tree.map(lambda field: _narrowed(field, name), given)
+
+
+def _narrowed(field: Any, name: str) -> np.ndarray:
+    """A copy in the precision of the run, which must hold its whole numbers."""
+    narrow = np.array(field, jax.dtypes.canonicalize_dtype(field.dtype))
+    if jnp.issubdtype(narrow.dtype, jnp.integer) and not np.array_equal(narrow, field):
+        raise ValueError(f"{name} has whole numbers too large for {narrow.dtype}; number the classes or groups anew")
+    return narrow
 
 
 def _host_weight(batch: Batch) -> Any:

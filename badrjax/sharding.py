@@ -8,7 +8,8 @@ batch is the ordinary `step`; the compiler splits it by rows and adds the sums o
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,8 +40,10 @@ def deal_order(num_rows: int, num_shards: int, seed: int | None = None) -> np.nd
         seed: of a shuffle on the host before dealing; `None` deals the rows as they come.
 
     Raises:
-        ValueError: for fewer rows than shards.
+        ValueError: for fewer rows than shards, or a seed that is none.
     """
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
+        raise ValueError(f"seed must be an integer of at least 0, or None for the order of the rows, got {seed!r}")
     if num_shards < 1 or num_rows < num_shards:
         raise ValueError(f"{num_rows} rows cannot be dealt to {num_shards} shards: each needs at least one")
     order = np.arange(num_rows) if seed is None else np.random.default_rng(seed).permutation(num_rows)
@@ -69,10 +72,11 @@ def deal(data: Batch, mesh: Mesh, *, axis: str = "data", seed: int | None = None
             that are not the same in every process.
         TypeError: for fields of `data` that are not arrays.
     """
-    mesh = automatic_mesh(mesh, axis)
-    check_batch(data)
+    with _together():
+        mesh = automatic_mesh(mesh, axis)
+        check_batch(data)
+        order = deal_order(data.y.shape[0], mesh.shape[axis], seed)
     num_rows = data.y.shape[0]
-    order = deal_order(num_rows, mesh.shape[axis], seed)
     same = "every process must give deal the same rows in the same order and the same seed"
     _check_same_everywhere((order, data.x.shape, data.y, data.group, data.weight), same)
     sharding = NamedSharding(mesh, PartitionSpec(axis))
@@ -86,14 +90,16 @@ def deal(data: Batch, mesh: Mesh, *, axis: str = "data", seed: int | None = None
 
         def rows_of(index: Any) -> np.ndarray:
             rows = filled[index[0]]
-            chosen = np.asarray(values[rows], dtype)
-            _check_finite(chosen, rows, name)
+            with np.errstate(over="ignore"):
+                chosen = np.asarray(values[rows], dtype)
+            _check_narrowed(chosen, values, rows, name)
             # The sign of its zero tells padding from a row that is given weight 0, which is shuffled as any other.
             return np.where(order.reshape(-1)[index[0]] >= 0, chosen, -0.0) if name == "weight" else chosen
 
         return jax.make_array_from_callback((filled.size, *values.shape[1:]), sharding, rows_of)
 
-    return Batch(*(shard(name, values) for name, values in data._replace(weight=weight)._asdict().items()))
+    with _together():
+        return Batch(*(shard(name, values) for name, values in data._replace(weight=weight)._asdict().items()))
 
 
 def fit_sharded(
@@ -137,15 +143,17 @@ def fit_sharded(
             divide (with the nearest) or larger than the data, `group_balanced`, or an unknown `record`.
         TypeError: for an old-style `uint32` key or a sampler that is none.
     """
-    check_run(key, num_epochs, record)
-    check_sampler(sampler)
-    mesh = automatic_mesh(mesh, axis)
-    _check_sampler(sampler, mesh.shape[axis], axis)
-    _check_dealt(data, mesh, axis)
+    with _together():
+        check_run(key, num_epochs, record)
+        check_sampler(sampler)
+        mesh = automatic_mesh(mesh, axis)
+        _check_sampler(sampler, mesh.shape[axis], axis)
+        _check_dealt(data, mesh, axis)
+        arguments = (key, as_functions(method, evaluate, record), params)
+    same = "every process must give fit_sharded the same key, method, parameters and settings"
+    _check_same_everywhere((arguments, (num_epochs, sampler, axis)), same)
     num_rows = data.y.shape[0] - int(_count_padding(data.weight))
     sampler.check(num_rows)
-    arguments = (key, as_functions(method, evaluate, record), params)
-    _check_same_everywhere(arguments, "every process must give fit_sharded the same key, method and parameters")
     key, functions, params = _on_mesh(arguments, mesh)
     plan = _Plan(mesh, axis, sampler, sampler.num_steps(num_rows), num_epochs)
     return _fit(plan, key, functions, params, data)
@@ -172,6 +180,7 @@ def reference_order(
     Raises:
         ValueError: as `deal_order`, and for a sampler `fit_sharded` refuses.
     """
+    check_run(key, epoch, "epoch")
     _check_sampler(sampler, num_shards, "data")
     sampler.check(num_rows)
     order = deal_order(num_rows, num_shards, seed)
@@ -273,7 +282,7 @@ def _on_mesh(tree: Any, mesh: Mesh) -> Any:
         # jit itself copies numbers and NumPy arrays to every device.
         if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
             return leaf
-        if leaf.sharding.device_set == everywhere.device_set:
+        if _lies_on(leaf.sharding, mesh):
             return leaf
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
@@ -282,6 +291,13 @@ def _on_mesh(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(leaf.shape, everywhere, lambda index: np.asarray(leaf)[index])
 
     return jax.tree.map(put, tree)
+
+
+def _lies_on(sharding: Any, mesh: Mesh) -> bool:
+    """Whether it is over the devices of the mesh, and in their order: two orders cannot be in one program."""
+    if isinstance(sharding, NamedSharding):
+        return list(sharding.mesh.devices.flat) == list(mesh.devices.flat)
+    return bool(sharding.device_set == set(mesh.devices.flat))
 
 
 @jax.jit
@@ -305,8 +321,9 @@ def _check_sampler(sampler: Sampler, num_shards: int, axis: str) -> None:
 
 def _check_dealt(data: Batch, mesh: Mesh, axis: str) -> None:
     wanted = NamedSharding(mesh, PartitionSpec(axis))
+    # Inside jit even a constant is traced.
     for name, leaf in data._asdict().items():
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, jax.core.Tracer) or not is_concrete(jnp.zeros(())):
             raise ValueError("data must not be traced: call fit_sharded outside jit, and map over key or method only")
         if not isinstance(leaf, jax.Array) or not leaf.sharding.is_equivalent_to(wanted, leaf.ndim):
             raise ValueError(
@@ -315,25 +332,54 @@ def _check_dealt(data: Batch, mesh: Mesh, axis: str) -> None:
             )
 
 
-def _check_finite(values: np.ndarray, rows: np.ndarray, name: str) -> None:
+def _check_narrowed(values: np.ndarray, given: np.ndarray, rows: np.ndarray, name: str) -> None:
     """As `badrjax.checks.check_finite`, for some rows of a larger array, which the message counts."""
-    if not jax.dtypes.issubdtype(values.dtype, np.inexact) or np.isfinite(values).all():
+    exact = jnp.issubdtype(values.dtype, jnp.integer)
+    good = values == given[rows] if exact else np.isfinite(values)
+    if np.all(good):
         return
-    place = np.argwhere(~np.isfinite(values))[0]
+    place = np.argwhere(~good)[0]
     where = f"row {rows[place[0]]}" + (f" (column '{place[1]}')" if place.size == 2 else "")
+    if exact or np.isfinite(given[rows][tuple(place)]):
+        raise ValueError(f"data.{name} has a value too large for {values.dtype} in {where}; scale or number it anew")
     raise ValueError(f"data.{name} has NaN or infinite values in {where}; impute or drop them before training")
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """Refuse in every process what one of them refuses within, so that none waits for another in vain."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        _exchange(refused=True)
+        raise
+    _exchange(refused=False)
+
+
+def _exchange(refused: bool) -> None:
+    if jax.process_count() == 1:
+        return
+    flags = multihost_utils.process_allgather(np.array([refused]))
+    if not refused and flags.any():
+        raise ValueError(f"process {int(np.argmax(flags))} has refused its arguments; see what it says")
+
+
 def _check_same_everywhere(values: Any, message: str) -> None:
-    """Raise `ValueError` in every process unless all hold the same arrays; those on several hosts are left out."""
+    """Raise `ValueError` in every process unless all hold the same values; arrays on several hosts are left out."""
     if jax.process_count() == 1:
         return
     checksum = 0
     for leaf in jax.tree.leaves(values):
-        if is_concrete(leaf) and not (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
-            key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            array = np.ascontiguousarray(jax.random.key_data(leaf) if key else leaf)
-            checksum = zlib.crc32(array.tobytes(), checksum)
+        if not is_concrete(leaf):
+            told = b"on several hosts"
+        elif isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            told = np.asarray(jax.random.key_data(leaf)).tobytes()
+        elif isinstance(leaf, np.ndarray | np.generic | jax.Array):
+            array = np.ascontiguousarray(leaf)
+            told = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+        else:
+            told = repr(leaf).encode()
+        checksum = zlib.crc32(told, checksum)
     try:
         multihost_utils.assert_equal(np.array([checksum], np.uint32), message)
     except AssertionError:

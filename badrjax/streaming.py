@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, check_batch, fill_padding, frequencies
 from badrjax.checkpoints import pack, unpack
-from badrjax.checks import check_finite
+from badrjax.checks import check_finite, check_losses, check_positive_integer, is_concrete
 from badrjax.functions import as_partial
 from badrjax.incoming import Batches, StreamError, ahead, checked, shapes, stream_from_arrays
 from badrjax.methods.base import Method
@@ -30,7 +30,7 @@ class BlockSums(NamedTuple):
 
     Attributes:
         value: `sum_i w_i l_i`, `f[]`.
-        gradient: of `value`, a pytree like the parameters.
+        gradient: of `value`, a pytree like the parameters; of at least float32, which half of it would not hold.
         weight: `sum_i w_i`, `f[]`.
     """
 
@@ -67,47 +67,94 @@ def fit_stream(
         evaluate: `evaluate(state) -> pytree of arrays`, after each epoch.
         prefetch: batches on the device that wait for their step, `>= 1`; as many steps may be under way.
         record: as for `fit`. Where epochs differ in their number of batches, the shorter ones are filled with NaN
-            (0 for integers).
+            (0 for integers), and each number compiles the end of an epoch once.
         end_epoch_data: the rows that `end_epoch` is given, on the device. Needed only for a method whose `end_epoch`
-            looks at them.
+            looks at them; others are given `None`.
 
     Returns:
-        `FitResult`, as of `fit`.
+        `FitResult`, as of `fit`; with `num_epochs=0` no batch is read, so that all but its state are `None`.
 
     Raises:
         StreamError: for an iterator that raises or is empty, a batch of another shape or dtype, or with NaN or
-            infinite features, negative groups, classes or weights; names epoch and batch, and has what was trained
-            until then as its `partial`.
-        ValueError: for a method whose `end_epoch` needs data that was not given, or a bad setting.
+            infinite features, negative groups, classes or weights; names epoch and batch.
+        ValueError: for a method whose `end_epoch` needs data that was not given, a state that a step returns in
+            another dtype, a bad setting, or under `jit`.
         TypeError: for an old-style key, or `batches` that is no function.
+
+    Whatever ends the run early, an interrupt too, has as its `partial` a `FitResult` of what was trained until then:
+    the state after the last good batch (`None` where a step has used its memory) and the history of the epochs that
+    were finished.
     """
     _check(key, batches, num_epochs, prefetch, record, end_epoch_data)
     functions = as_functions(method, evaluate, record)
-    method = functions.method
     init_key, run_key = jax.random.split(key)
-    # Steps donate the state. Where `init` hands `params` on, jit copies them today but does not promise to, and the
-    # user's own must not be donated.
-    state = jax.tree.map(jnp.copy, first_state(method, init_key, params))
-    history: list[Any] = []
-    like, train = None, None
-    for epoch in range(num_epochs):
-        _, step_key, end_key = epoch_keys(run_key, epoch)
-        incoming = ahead(checked(batches, epoch, like), prefetch)
-        if like is None:
-            first, incoming = _peek(incoming)
-            if isinstance(first, Batch):
-                like, train = shapes(first), _rows_for_end_epoch(method, key, state, first, end_epoch_data)
-                state = _settled(method, key, state, like, train)
-        state, infos, real, failure = _run_epoch(method, step_key, state, incoming, prefetch)
-        if failure is not None:
-            failure.partial = FitResult(state, *_table(history, len(history)))
-            raise failure
-        stacked = _stacked(infos), np.asarray(jax.device_get(real))
-        state, row, done = _close_epoch(functions, end_key, state, *stacked, train)
-        history.append(row)
-        if done:
-            break
-    return FitResult(state, *_table(history, num_epochs))
+    run = _Run(functions, first_state(functions.method, init_key, params))
+    try:
+        for epoch in range(num_epochs):
+            _, step_key, end_key = epoch_keys(run_key, epoch)
+            incoming = ahead(checked(batches, epoch, run.like), prefetch)
+            if run.like is None:
+                incoming = _prepare(run, key, incoming, end_epoch_data)
+            run.train(step_key, incoming, prefetch)
+            if run.close_epoch(end_key):
+                break
+    except BaseException as error:
+        error.partial = run.result(len(run.history))  # type: ignore[attr-defined]
+        raise
+    return run.result(num_epochs)
+
+
+class _Run:
+    """A run as far as it came."""
+
+    def __init__(self, functions: Functions, state: Any) -> None:
+        self.functions, self.state = functions, state
+        self.history: list[Any] = []  # rows of the epochs that were finished
+        self.infos: list[Any] = []  # of the steps of this epoch
+        self.real: list[Array] = []  # whether each had rows that count
+        self.like: Batch | None = None  # the shapes of all batches
+        self.rows: Batch | None = None  # what `end_epoch` is given
+
+    def train(self, step_key: Array, incoming: Iterator[Batch | StreamError], prefetch: int) -> None:
+        """The steps of an epoch."""
+        self.infos, self.real = [], []
+        for batch in incoming:
+            if isinstance(batch, StreamError):
+                raise batch
+            number = np.int32(len(self.infos))
+            self.state, info, counts = _step(self.functions.method, step_key, number, self.state, batch)
+            self.infos.append(info)
+            self.real.append(counts)
+            if len(self.real) > prefetch:
+                # A step that lies back, so that the device never idles. Without waiting at all the host would run
+                # ahead and fill the device with batches.
+                jax.block_until_ready(self.real[-1 - prefetch])
+
+    def close_epoch(self, key: Array) -> bool:
+        """End the epoch; whether the method is done."""
+        stacked = _stacked(self.infos), np.asarray(jax.device_get(self.real))
+        self.state, row, done = _close_epoch(self.functions, key, self.state, *stacked, self.rows)
+        self.history.append(row)
+        return bool(done)
+
+    def result(self, num_rows: int) -> FitResult:
+        """The history `[num_rows, ...]`, and the state unless a step that was interrupted has used its memory."""
+        gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state) if isinstance(leaf, jax.Array))
+        return FitResult(None if gone else self.state, *_table(self.history, num_rows))
+
+
+def _prepare(run: _Run, key: Array, incoming: Iterator[Any], end_epoch_data: Batch | None) -> Iterator[Any]:
+    """Learn from the first batch what the others, and the state, must look like."""
+    first = next(incoming)
+    if isinstance(first, Batch):
+        method, run.like = run.functions.method, shapes(first)
+        after, _ = jax.eval_shape(method.step, key, run.state, first)
+        run.rows = _rows_for_end_epoch(method, key, after, end_epoch_data)
+        if method.end_epoch is not None:
+            after, _ = jax.eval_shape(method.end_epoch, key, after, run.rows)
+        run.state = settle(run.state, after)
+        _check_settled(run.state, after)
+    return chain([first], incoming)
 
 
 def blockwise_value_and_grad(
@@ -129,8 +176,9 @@ def blockwise_value_and_grad(
 
     Raises:
         StreamError: for an iterator that raises or is empty, or blocks that differ in shape or dtype or are not finite.
+        ValueError: for losses that are not one number a row.
     """
-    _check_prefetch(prefetch)
+    check_positive_integer(prefetch=prefetch)
     function = as_partial(function)
     sums, waiting = None, deque[Array]()
     for batch in ahead(checked(lambda epoch: batches, 0, None), prefetch):
@@ -168,8 +216,15 @@ def _close_epoch(
 def _block_sums(function: Partial, params: Any, batch: Batch) -> BlockSums:
     batch = fill_padding(batch)
     weight = frequencies(batch)
-    value, gradient = jax.value_and_grad(lambda p: jnp.sum(weight * function(p, batch)))(params)
-    return BlockSums(value, gradient, jnp.sum(weight))
+
+    def total(params: Any) -> Array:
+        losses = function(params, batch)
+        check_losses(losses, batch.y.shape[0])
+        return jnp.sum(weight * losses)
+
+    value, gradient = jax.value_and_grad(total)(params)
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), gradient)
+    return BlockSums(value, wide, jnp.sum(weight))
 
 
 @jax.jit
@@ -177,53 +232,35 @@ def _add(one: BlockSums, other: BlockSums) -> BlockSums:
     return jax.tree.map(jnp.add, one, other)
 
 
-def _run_epoch(
-    method: Method, step_key: Array, state: Any, incoming: Iterator[Batch | StreamError], prefetch: int
-) -> tuple[Any, list[Any], list[Array], StreamError | None]:
-    """The steps of an epoch: state, infos, which batches had rows that count, and what ended it too early."""
-    infos: list[Any] = []
-    real: list[Array] = []
-    for batch in incoming:
-        if isinstance(batch, StreamError):
-            return state, infos, real, batch
-        state, info, counts = _step(method, step_key, np.int32(len(infos)), state, batch)
-        infos.append(info)
-        real.append(counts)
-        if len(real) > prefetch:
-            # A step that lies back, so that the device never idles. Without waiting at all the host would run ahead
-            # and fill the device with batches.
-            jax.block_until_ready(real[-1 - prefetch])
-    return state, infos, real, None
-
-
-def _peek(items: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    first = next(items)
-    return first, chain([first], items)
-
-
-def _rows_for_end_epoch(method: Method, key: Array, state: Any, first: Batch, given: Batch | None) -> Batch | None:
-    """What `end_epoch` is given as its rows; zeros for one that does not look at them."""
+def _rows_for_end_epoch(method: Method, key: Array, state: Any, given: Batch | None) -> Batch | None:
+    """What `end_epoch` is given as its rows."""
     if method.end_epoch is None:
         return None
     if given is not None:
         return jax.tree.map(jnp.asarray, given._replace(weight=frequencies(given)))
-    end_epoch = method.end_epoch
-    program = jax.make_jaxpr(lambda train: end_epoch(key, state, train))(first).jaxpr
-    rows = {id(variable) for variable in program.invars}
-    used = [variable for equation in program.eqns for variable in equation.invars] + list(program.outvars)
-    if any(id(variable) in rows for variable in used):
+    try:
+        jax.eval_shape(method.end_epoch, key, state, None)
+    except Exception as error:
         raise ValueError(
             "the method's end_epoch needs the training rows, which a stream does not keep: give end_epoch_data=, a "
-            "Batch of them (or of a sample) that fits on the device"
-        )
-    return jax.tree.map(jnp.zeros_like, first)
+            f"Batch of them (or of a sample) that fits on the device ({type(error).__name__}: {error})"
+        ) from error
+    return None
 
 
-def _settled(method: Method, key: Array, state: Any, batch: Batch, train: Batch | None) -> Any:
-    after, _ = jax.eval_shape(method.step, key, state, batch)
-    if method.end_epoch is not None:
-        after, _ = jax.eval_shape(method.end_epoch, key, after, train)
-    return settle(state, after)
+def _check_settled(state: Any, after: Any) -> None:
+    """Raise where a step changes what the state is made of, as the loops of `badrjax.fit` do."""
+
+    def kinds(tree: Any) -> list[Any]:
+        named = jax.tree_util.tree_flatten_with_path(jax.eval_shape(lambda: tree))[0]
+        return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in named]
+
+    for (name, *was), (_, *now) in zip(kinds(state), kinds(after), strict=True):
+        if was != now:
+            raise ValueError(
+                f"a step must return the state as it was given, and state{name} goes from {was[1]}{list(was[0])} to "
+                f"{now[1]}{list(now[0])}; cast it in step, or give params of that dtype"
+            )
 
 
 def _stacked(infos: list[Any]) -> Any:
@@ -251,15 +288,12 @@ def _column(leaves: Sequence[np.ndarray], num_rows: int) -> np.ndarray:
 
 
 def _check(key: Any, batches: Any, num_epochs: int, prefetch: int, record: Any, end_epoch_data: Batch | None) -> None:
+    if not is_concrete(key, jnp.zeros(())):
+        raise ValueError("fit_stream reads batches on the host, which a program cannot: call it outside jit and vmap")
     check_run(key, num_epochs, record)
     if not callable(batches):
         raise TypeError(f"batches must be a function of the epoch that gives an iterator, got {type(batches).__name__}")
-    _check_prefetch(prefetch)
+    check_positive_integer(prefetch=prefetch)
     if end_epoch_data is not None:
         check_batch(end_epoch_data, name="end_epoch_data")
         check_finite(end_epoch_data.x, "end_epoch_data.x")
-
-
-def _check_prefetch(prefetch: Any) -> None:
-    if isinstance(prefetch, bool) or not isinstance(prefetch, int | np.integer) or prefetch < 1:
-        raise ValueError(f"prefetch must be a positive integer, got {prefetch!r}")

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int
 
 from badrjax.batches import Batch, check_batch, frequencies, take
-from badrjax.checks import check_finite, is_concrete
+from badrjax.checks import check_finite, check_positive_integer, is_concrete
 from badrjax.functions import as_partial
 from badrjax.methods.base import Method
 from badrjax.samplers import Sampler
@@ -112,8 +112,7 @@ def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int
     Raises:
         ValueError: for a block size that is not positive.
     """
-    if block_size < 1:
-        raise ValueError(f"block_size must be a positive integer, got {block_size}")
+    check_positive_integer(block_size=block_size)
     num_rows = data.y.shape[0]
     num_blocks = -(-num_rows // block_size)
     rows = jnp.arange(num_blocks * block_size)
@@ -353,8 +352,7 @@ def _check_checkpoint(checkpoint: Any, every: Any, arguments: Any) -> int:
     if checkpoint is None or every is None:
         given, missing = ("every", "checkpoint") if checkpoint is None else ("checkpoint", "every")
         raise ValueError(f"{given} needs {missing}: checkpoint=directory, every=epochs between two checkpoints")
-    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
-        raise ValueError(f"every must be a positive integer, got {every!r}")
+    check_positive_integer(every=every)
     # Inside jit even a constant is traced.
     if not is_concrete(arguments, jnp.zeros(())):
         raise ValueError(

@@ -109,11 +109,23 @@ def messages():
         "few rows": lambda: sharding.deal(rows(7), mesh),
         "not finite": lambda: sharding.deal(good._replace(x=good.x.at[13, 2].set(jnp.nan)), mesh, seed=1),
         "groups": lambda: sharding.deal(good._replace(group=good.group.at[13].set(-1)), mesh),
+        "too large": lambda: sharding.deal(changed(good, "x", np.float64, (13, 2), 1e300), mesh),
+        "group too large": lambda: sharding.deal(changed(good, "group", np.int64, 13, 2**32 + 1), mesh),
+        "weights": lambda: sharding.deal(good._replace(weight=good.weight[:, None]), mesh),
+        "seed": lambda: sharding.deal(good, mesh, seed="a"),
+        "inside jit": lambda: jax.jit(lambda: fitted(run, dealt))(),
         "sampler": lambda: fitted(run, dealt, sampler=16),
         "record": lambda: fitted(run, dealt, record="always"),
         "num_epochs": lambda: fitted(run, dealt, num_epochs=-1),
     }
     return {name: message(call) for name, call in calls.items()}
+
+
+def changed(data, field, dtype, place, value):
+    """Rows with one value of a field changed, on the host."""
+    values = np.asarray(getattr(data, field)).astype(dtype)
+    values[place] = value
+    return data._replace(**{field: values})
 
 
 def under(mesh, call):
@@ -134,6 +146,17 @@ def with_padding_of_nan(run):
     data = sharding.deal(rows(run.num_rows), mesh_of(run.num_shards), seed=run.seed)
     padding = sharding.deal_order(run.num_rows, run.num_shards, run.seed).reshape(-1) < 0
     return fitted(run, data._replace(x=jnp.where(padding[:, None], jnp.nan, data.x)))
+
+
+def with_dealt_validation():
+    """A meta-learning run whose validation rows are sharded, too."""
+    mesh = mesh_of(8)
+    validation = sharding.deal(cases.rows(7, 16), mesh)
+    losses = bx.losses.cross_entropy(cases.network(0.0))
+    method = cases.CASES["nash_meta"](losses, cases.sgd(), validation)
+    data, params = sharding.deal(rows(67), mesh), cases.init_params(jax.random.key(0))
+    settings = {"num_epochs": NUM_EPOCHS, "sampler": bx.in_order(16), "mesh": mesh}
+    return sharding.fit_sharded(jax.random.key(11), method, params, data, **settings)
 
 
 def in_blocks_or_whole(block_size):
@@ -187,6 +210,7 @@ def main(out, process=None, num_processes=None, port=None):
         assert jax.process_count() == int(num_processes)
     names = RUNS if process is None else OF_TWO_PROCESSES
     found = {name: numbers(fitted(RUNS[name])) for name in names}
+    found["dealt validation"] = numbers(with_dealt_validation())
     if process is None:
         found |= {
             f"{name}, NaN": numbers(with_padding_of_nan(RUNS[name])) for name in ("erm shuffled", "erm full batch")
@@ -198,6 +222,11 @@ def main(out, process=None, num_processes=None, port=None):
         facts = {
             "rows": message(lambda: sharding.deal(other, mesh_of(8))),
             "key": message(lambda: fitted(RUNS["erm shuffled"], key=jax.random.key(int(process)))),
+            "epochs": message(lambda: fitted(RUNS["erm shuffled"], num_epochs=1 + int(process))),
+            "sampler": message(lambda: fitted(RUNS["erm shuffled"], sampler=bx.shuffled(16 + 8 * int(process)))),
+            # What only one of them can see.
+            "NaN": message(lambda: sharding.deal(changed(rows(67), "x", np.float32, (0, 2), np.nan), mesh_of(8))),
+            "few rows": message(lambda: sharding.deal(rows(7 + 60 * int(process)), mesh_of(8))),
         }
     np.savez(f"{out}.npz", **found)
     with open(f"{out}.json", "w") as file:

@@ -93,11 +93,22 @@ def test_what_padding_holds_changes_nothing(eight_devices, name):
     np.testing.assert_array_equal(found[f"{name}, NaN"], found[name])
 
 
-@pytest.mark.parametrize("name", worker.OF_TWO_PROCESSES)
+@pytest.mark.parametrize("name", [*worker.OF_TWO_PROCESSES, "dealt validation"])
 def test_two_processes_give_the_numbers_of_one(eight_devices, two_processes, name):
     first, second = (found[name] for found, _ in two_processes)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, eight_devices[0][name], atol=2e-6)
+
+
+def test_what_one_process_refuses_all_refuse(two_processes):
+    said = {"NaN": "data.x has NaN or infinite values in row 0", "few rows": "7 rows cannot be dealt to 8 shards"}
+    for name, text in said.items():
+        first, second = (facts[name] for _, facts in two_processes)
+        assert text in first
+        assert "process 0 has refused its arguments" in second
+    for _, facts in two_processes:
+        assert "the same key, method, parameters and settings" in facts["epochs"]
+        assert "the same key, method, parameters and settings" in facts["sampler"]
 
 
 def test_processes_with_other_rows_or_keys_are_all_refused(two_processes):
@@ -140,6 +151,11 @@ def test_what_cannot_be_is_refused_before_tracing(eight_devices):
         "few rows": "7 rows cannot be dealt to 8 shards",
         "not finite": "data.x has NaN or infinite values in row 13 (column '2')",
         "groups": "data.group must hold ids >= 0, but row 13",
+        "too large": "data.x has a value too large for float32 in row 13 (column '2')",
+        "group too large": "data.group has a value too large for int32 in row 13",
+        "weights": "data.weight must have one axis, got shape (67, 1)",
+        "seed": "seed must be an integer of at least 0",
+        "inside jit": "call fit_sharded outside jit",
         "sampler": "TypeError: sampler must be",
         "record": "record must be 'epoch', 'step' or a function",
         "num_epochs": "num_epochs must be an integer",
@@ -244,5 +260,31 @@ def test_losses_in_blocks_on_one_device():
 
     for block_size in (4, 64):
         chex.assert_trees_all_close(with_gradient(in_blocks(losses, block_size)), with_gradient(losses), atol=1e-5)
-    with pytest.raises(ValueError, match="block_size"):
-        in_blocks(losses, 0)
+    for block_size in (0, None, 2.5, True):
+        with pytest.raises(ValueError, match="block_size must be a positive integer"):
+            in_blocks(losses, block_size)
+
+
+def test_a_small_batch_is_not_filled_up_to_a_block():
+    losses, data = bx.losses.cross_entropy(cases.network(0.0)), cases.rows(3, 23)
+    program = jax.make_jaxpr(lambda p: in_blocks(losses, 4096)(p, data, None))(cases.init_params(jax.random.key(0)))
+    assert "4096" not in str(program)
+
+
+def test_the_example_of_two_hosts_gives_the_losses_of_one():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "examples/two_hosts.py", "--epochs", "1", "--coordinator", address]
+
+    def run(devices, *arguments):
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+    started = [run(2, "--num-processes", "2", "--process", str(number)) for number in range(2)] + [run(4)]
+    lines = [process.communicate(timeout=200)[0].splitlines()[-1] for process in started]
+    told = [line.split(": validation loss by epoch ") for line in lines]
+    assert [where for where, _ in told] == [f"process {i} of {n}, 4 devices" for i, n in ((0, 2), (1, 2), (0, 1))]
+    assert told[0][1] == told[1][1]
+    np.testing.assert_allclose(*(json.loads(losses) for _, losses in told[1:]), atol=2e-5)

@@ -1,9 +1,12 @@
 """`fit_stream`: the same numbers as `fit`, one compilation, and what it says of batches that are none."""
 
+import pickle
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.tree_util import Partial
 
@@ -153,10 +156,27 @@ def test_done_ends_the_run():
     np.testing.assert_array_equal(result.evaluations, [1, 2, 0, 0])
 
 
-def test_an_end_of_epoch_that_looks_at_rows_needs_them():
+def ends_by(end_epoch):
+    return counting_method()._replace(end_epoch=end_epoch)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        counting_method(),
+        ends_by(lambda key, state, train: (state, train.y.shape[0])),
+        ends_by(lambda key, state, train: (state, jnp.zeros_like(train.y))),
+    ],
+)
+def test_an_end_of_epoch_that_looks_at_rows_needs_them(method):
     with pytest.raises(ValueError, match="give end_epoch_data="):
-        count(lambda epoch: blocks(4, 4), method=counting_method())
-    count(lambda epoch: blocks(4, 4), method=counting_method(), end_epoch_data=numbered(3))
+        count(lambda epoch: blocks(4, 4), method=method)
+    count(lambda epoch: blocks(4, 4), method=method, end_epoch_data=numbered(3))
+
+
+def test_an_end_of_epoch_that_does_not_look_at_rows_needs_none():
+    method = ends_by(jax.jit(lambda key, state, train: (state._replace(epoch=state.epoch + 1), state.epoch)))
+    np.testing.assert_array_equal(count(lambda epoch: blocks(4, 4), method=method).epochs, [0, 1])
 
 
 def test_no_epochs_leave_the_state_of_the_start():
@@ -166,6 +186,7 @@ def test_no_epochs_leave_the_state_of_the_start():
 
 
 def test_the_users_parameters_are_not_donated():
+    """Steps donate the state, and `init` hands `params` on: it rests on `jit` copying what it returns as it came."""
     params = cases.init_params(jax.random.key(0))
     copy = jax.tree.map(np.array, params)
     fit_stream(jax.random.key(3), cases.make("erm"), params, in_order, num_epochs=2)
@@ -183,27 +204,21 @@ def test_an_iterator_may_use_its_buffers_again():
     np.testing.assert_array_equal(count(reusing, record="step", prefetch=2).steps.first, [[0, 4, 8]] * 2)
 
 
-def test_the_host_stays_near_the_device():
-    """At most `prefetch` batches wait and as many steps are under way, so the device holds few of the batches."""
-    pulled = 0
-    seen = []
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_the_host_waits_for_the_step_that_lies_back(monkeypatch, prefetch):
+    """So at most `prefetch` batches wait and as many steps are under way."""
+    pulled, waited = 0, []
 
     def numbers(epoch):
         nonlocal pulled
-        for block in blocks(*[2] * 40):
+        for block in blocks(*[2] * 8):
             pulled += 1
-            yield block
+            yield block._replace(weight=np.full(2, pulled % 2, np.float32))
 
-    def step(key, state, batch):
-        jax.debug.callback(lambda: seen.append(pulled))
-        return counting_method().step(key, state, batch)
-
-    count(numbers, num_epochs=1, method=counting_method()._replace(end_epoch=None, step=Partial(step)), prefetch=2)
-    jax.effects_barrier()
-    assert len(seen) == 40
-    ahead = np.array(seen) - np.arange(1, 41)
-    assert ahead.max() <= 2 * 2
-    assert ahead[:-2].min() >= 1  # batches wait for the step, not the step for batches
+    monkeypatch.setattr(jax, "block_until_ready", lambda real: waited.append((pulled, bool(real))))
+    count(numbers, num_epochs=1, prefetch=prefetch)
+    steps = range(prefetch, 8)
+    assert waited == [(min(step + 1 + prefetch, 8), (step - prefetch) % 2 == 0) for step in steps]
 
 
 def broken(change, at=2):
@@ -244,6 +259,96 @@ def test_a_bad_batch_is_named_and_what_was_trained_is_kept(case):
     assert error.partial.state.params == 12 + 8
     np.testing.assert_array_equal(error.partial.evaluations, [12])
     assert case != "raises" or isinstance(error.__cause__, OSError)
+
+
+BAD_NUMBERS = {
+    "too large": (lambda block: block._replace(x=np.full((4, 1), 1e300)), "x has values too large for float32"),
+    "group": (lambda block: block._replace(group=np.full(4, 2**32 + 1)), "whole numbers too large for int32"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NUMBERS)
+def test_numbers_that_the_run_cannot_hold_are_refused(case):
+    change, message = BAD_NUMBERS[case]
+    with pytest.raises(StreamError, match=message):
+        count(lambda epoch: [change(block) for block in blocks(4, 4)])
+
+
+def test_an_interrupt_leaves_what_was_trained():
+    def endless(epoch):
+        yield from blocks(4, 4)
+        if epoch == 1:
+            raise KeyboardInterrupt
+        yield from blocks(4)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        count(endless, num_epochs=3, evaluate=lambda state: state.params, prefetch=1)
+    # The interrupt comes when batch 2 of epoch 1 is fetched: batch 1 still waits.
+    assert caught.value.partial.state.params == 12 + 4
+    np.testing.assert_array_equal(caught.value.partial.evaluations, [12])
+
+
+def test_a_step_that_fails_leaves_the_epochs_before():
+    def step(key, state, batch):
+        state, info = counting_method().step(key, state, batch)
+        params = jax.pure_callback(failing, jax.ShapeDtypeStruct((), jnp.float32), state.params)
+        return state._replace(params=params), info
+
+    def failing(params):
+        if params > 20:
+            raise OSError("the simulator is gone")
+        return params
+
+    method = counting_method()._replace(end_epoch=None, step=Partial(step))
+    with pytest.raises(Exception, match="the simulator is gone") as caught:
+        count(lambda epoch: blocks(4, 4), num_epochs=4, method=method, evaluate=lambda state: state.params)
+    np.testing.assert_array_equal(caught.value.partial.evaluations, [8, 16])
+
+
+def test_the_error_survives_pickling():
+    with pytest.raises(StreamError) as caught:
+        count(broken(raising))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.epoch, again.batch) == (str(caught.value), 1, 2)
+
+
+def test_a_generator_is_closed_where_its_batch_is_refused():
+    closed = []
+
+    def batches(epoch):
+        try:
+            yield from [blocks(4)[0], (1, 2)]
+        finally:
+            closed.append(epoch)
+
+    with pytest.raises(StreamError) as caught:
+        count(batches)
+    assert (closed, caught.value.batch) == ([0], 1)
+
+
+def test_a_state_that_changes_its_dtype_is_refused():
+    def step(key, state, batch):
+        return state._replace(params=state.params + jnp.float32(1)), counting_method().step(key, state, batch)[1]
+
+    method = counting_method()._replace(end_epoch=None, step=Partial(step))
+    with pytest.raises(ValueError, match=r"state\.params goes from bfloat16\[\] to float32\[\]"):
+        fit_stream(jax.random.key(0), method, jnp.bfloat16(0), lambda epoch: blocks(4), num_epochs=1)
+
+
+def test_a_stream_inside_a_program_is_refused():
+    with pytest.raises(ValueError, match="call it outside jit and vmap"):
+        jax.jit(lambda: count(lambda epoch: blocks(4)).state.params)()
+
+
+def test_pandas_and_lists_are_taken_by_position():
+    order = np.random.default_rng(0).permutation(20)
+    frame = pd.DataFrame({"x": np.arange(20.0)}, index=order)
+    labels = pd.Series(np.arange(20), index=order)
+    for x, y in ((frame, labels), ([[float(row)] for row in range(20)], list(range(20)))):
+        batch = next(stream_from_arrays(x, y, np.zeros(20, int), batch_size=20, seed=0)(0))
+        np.testing.assert_array_equal(batch.x[:, 0], batch.y)
+    with pytest.raises(ValueError, match="y must have one row per example, got a scalar"):
+        stream_from_arrays(np.zeros((3, 1)), np.int32(1), np.zeros(3, int), batch_size=1, seed=0)
 
 
 def test_only_the_last_batch_may_be_short():
@@ -287,6 +392,24 @@ def test_blocks_add_up_to_the_full_pass():
     np.testing.assert_allclose(sums.value, value, rtol=1e-6)
     np.testing.assert_allclose(sums.weight, weighted.weight.sum(), rtol=1e-6)
     chex.assert_trees_all_close(sums.gradient, gradient, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "feature"), [(jnp.bfloat16, 1.0), (jnp.float16, 0.1)])
+def test_sums_of_half_precision_do_not_stall(dtype, feature):
+    block = blocks(4)[0]._replace(x=np.full((4, 1), feature, np.float32))
+    sums = blockwise_value_and_grad(lambda params, batch: batch.x[:, 0] * params, dtype(1), [block] * 1000)
+    assert sums.gradient.dtype == jnp.float32
+    np.testing.assert_allclose(sums.gradient, 4000 * feature, rtol=1e-3)
+
+
+@pytest.mark.parametrize("losses", [lambda p, b: b.x * p, lambda p, b: jnp.mean(b.x * p)])
+def test_losses_that_are_not_one_a_row_are_refused(losses):
+    with pytest.raises(ValueError, match="losses must be one number a row"):
+        blockwise_value_and_grad(losses, jnp.float32(1), blocks(4))
+    data = jax.tree.map(jnp.asarray, blocks(4)[0])
+    for block_size in (2, 4):
+        with pytest.raises(ValueError, match="losses must be one number a row"):
+            bx.in_blocks(lambda params, batch, key: losses(params, batch), block_size)(1.0, data, None)
 
 
 def test_blocks_are_checked():
