@@ -14,6 +14,7 @@ class Memory:
     """Keeps results of a sweep without a store; the same interface as `Store`, for one process."""
 
     def __init__(self) -> None:
+        self.place = 0.0
         self._plans: list[Plan] = []
         self._blocks: dict[str, BlockResults] = {}
 

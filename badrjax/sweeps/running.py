@@ -23,7 +23,9 @@ _POLL_SECONDS = 0.2
 def run_open(worker: Worker, keeper: Keeper, shown: Progress) -> None:
     """Run open blocks until none is left, ours or others'."""
     while blocks := open_blocks(keeper, worker.wanted):
-        ran = [try_block(worker, keeper, plan, index, shown) for plan, index in blocks]
+        # Each process begins elsewhere: from one place all would race for the same leases, and compile the same first.
+        first = int(len(blocks) * keeper.place)
+        ran = [try_block(worker, keeper, plan, index, shown) for plan, index in blocks[first:] + blocks[:first]]
         if not any(ran):
             time.sleep(_POLL_SECONDS)  # all that is left is in other processes' hands
         elsewhere = len(worker.wanted) - num_open_trials(keeper, worker.wanted) - shown.done
@@ -68,6 +70,8 @@ def num_open_trials(keeper: Keeper, wanted: set[str]) -> int:
 def try_block(worker: Worker, keeper: Keeper, plan: Plan, index: int, shown: Progress) -> bool:
     """Run a block unless another process has it; whether we did."""
     block = Block(plan.name, index)
+    if keeper.has(block):
+        return False
     lease = keeper.lease(block)
     try:
         # Inside, so that an interrupt right after it gives the lease back; to release one that is not ours is harmless.

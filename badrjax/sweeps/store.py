@@ -38,6 +38,9 @@ class Store:
         about: what is run, as `badrjax.sweeps.identity.identify` describes it; must be the same in every call.
         lease_seconds: age at which the work of a silent process is taken over.
 
+    Attributes:
+        place: where among the blocks this process begins, in `[0, 1)`; no result depends on it.
+
     Raises:
         StoreError: for a directory that cannot be written, holds something else, or a sweep of another function.
     """
@@ -47,6 +50,7 @@ class Store:
     ) -> None:
         require("pyarrow.parquet", PURPOSE)  # before anything runs
         self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
+        self.place = int(uuid.uuid4()) / 2**128
         self._plans: dict[int, Plan] = {}  # plans never change, so each is read once
         self._check_own()
         try:
