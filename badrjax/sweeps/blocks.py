@@ -37,9 +37,8 @@ def write_block(path: Path, plan: Plan, index: int, names: list[str], leaves: li
     columns: dict[str, Any] = {"trial": [trial["id"] for trial in trials], "seed": [trial["seed"] for trial in trials]}
     kinds = {}
     for name, values in zip(names, leaves, strict=True):
-        stored = values if values.dtype.kind in "biuf" and values.dtype.itemsize > 1 else _storable(values)
-        kinds[name] = {"shape": list(values.shape[1:]), "dtype": str(stored.dtype)}
-        flat = stored.reshape(len(trials), -1)
+        kinds[name] = {"shape": list(values.shape[1:]), "dtype": str(values.dtype)}
+        flat = values.reshape(len(trials), -1)
         columns[f"result.{name}"] = flat[:, 0] if values.ndim == 1 else list(flat)
     about = {
         "plan": plan.name, "block": index, "width": plan.width, "devices": plan.devices, "static": dict(plan.static),
@@ -74,10 +73,3 @@ def read_block(path: Path, plan: Plan, index: int) -> BlockResults:
         flat = column.values.to_numpy(zero_copy_only=False) if kind["shape"] else column.to_numpy(zero_copy_only=False)
         values[name] = flat.astype(kind["dtype"]).reshape(len(ids), *kind["shape"])
     return BlockResults(ids, values, about)
-
-
-def _storable(values: np.ndarray) -> np.ndarray:
-    """Types that Arrow has no place for, as ones that hold them exactly."""
-    if values.dtype.kind in "bui":
-        return values
-    return values.astype(np.float32)

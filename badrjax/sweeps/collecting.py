@@ -37,12 +37,16 @@ def _as_result(
     ids = {int(row): identity for group in groups for row, identity in zip(group.positions, group.ids, strict=True)}
     rows = [results[ids[row]] for row in range(len(columns[SEED]))]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pd.DataFrame(dict(columns))
-    for name in names:
-        entries = [_entry(row.get(name)) for row in rows]
-        # As objects where one is missing: pandas would make a NaN of it, which is a result that has diverged.
-        frame[name] = pd.Series(entries, dtype=object) if any(entry is None for entry in entries) else entries
+    # At once: pandas is slow, and says so, where hundreds of columns are added one by one.
+    found = {name: _column(pd, [_entry(row.get(name)) for row in rows]) for name in names}
+    frame = pd.DataFrame({**columns, **found})
     return SweepResult(frame, tuple(columns), tuple(names))
+
+
+def _column(pd: Any, entries: list[Any]) -> Any:
+    # As objects where one is missing: pandas would make a NaN of it, which is a result that has diverged.
+    arrays = any(entry is None or isinstance(entry, np.ndarray) for entry in entries)
+    return pd.Series(entries, dtype=object) if arrays else entries
 
 
 def _entry(value: np.ndarray | np.generic | None) -> Any:

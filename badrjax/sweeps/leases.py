@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,12 +45,17 @@ class Lease:
             StoreError: for a full disk, or a directory that cannot be written.
         """
         try:
-            if not self._create() and not (self._take_away() and self._create()):
+            if self.path.exists() and not self._take_away():
                 return False
+            if not self._create():
+                return False
+            self._thread = threading.Thread(target=self._beat, name="heartbeat of a lease", daemon=True)
+            self._thread.start()
         except OSError as error:
             raise store_error(self.path.parent, error) from error
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        except BaseException:
+            self._give_back()  # an interrupt in the middle must not leave a lease that nobody knows of
+            raise
         return True
 
     def release(self) -> None:
@@ -65,7 +71,7 @@ class Lease:
         if self.is_ours():
             with suppress(OSError):  # where it cannot be removed, it expires
                 self.path.unlink()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.ident is not None:  # else it was never started
             self._thread.join()
 
     def is_ours(self) -> bool:
@@ -135,10 +141,9 @@ class Lease:
 def held(path: Path, seconds: float = DEFAULT_SECONDS, poll: float = 0.05) -> Iterator[None]:
     """Hold the lease at `path`, waiting for it while another process does."""
     lease = Lease(path, seconds)
-    waiting = threading.Event()
-    while not lease.acquire():
-        waiting.wait(poll)
     try:
+        while not lease.acquire():
+            time.sleep(poll)
         yield
     finally:
         lease.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -26,7 +27,7 @@ class Memory:
         """Nobody else plans here."""
         return nullcontext()
 
-    def add_plan(self, plan: Plan) -> bool:
+    def add_plan(self, plan: Plan, after: Sequence[Plan]) -> bool:
         """Keep a plan."""
         self._plans.append(plan)
         return True

@@ -87,7 +87,7 @@ def run_block(
     put = partial(jax.device_put, device=program.sharding)
     settings = {name: put(values[padded]) for name, values in traced.items()}
     results = program.compiled(run, put(seeds[padded]), settings)
-    return [np.asarray(leaf)[:number] for leaf in jax.tree.leaves(results)]
+    return [_storable(np.asarray(leaf)[:number]) for leaf in jax.tree.leaves(results)]
 
 
 def choose_width(
@@ -118,16 +118,23 @@ def choose_width(
     return min(power * num_devices, needed)
 
 
-def memory_budget(device: jax.Device) -> int:
-    """Bytes that a block may take on a device: a share of what it has, or of the host's memory for a CPU."""
-    stats = device.memory_stats() or {}
-    total = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def memory_budget(devices: Sequence[jax.Device]) -> int:
+    """Bytes that a block may take on each device: a share of what it has; CPU devices have the host's in common."""
+    stats = devices[0].memory_stats() or {}
+    total = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
     return int(_SHARE_OF_MEMORY * total)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the host or on a device."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+    of_xla = isinstance(error, jax.errors.JaxRuntimeError)
+    return isinstance(error, MemoryError) or (of_xla and "RESOURCE_EXHAUSTED" in str(error))
+
+
+def _storable(values: np.ndarray) -> np.ndarray:
+    """Numbers of a type that files and pandas know; bfloat16 and its like as float32, which holds them exactly."""
+    known = values.dtype.kind in "bui" or values.dtype in (np.float16, np.float32, np.float64)
+    return values if known else values.astype(np.float32)
 
 
 def _names(results: Any) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ class RayExecutor:
         Raises:
             StoreError: where what was planned on another node cannot be seen here.
         """
-        if worker.wanted <= planned_trials(keeper):
+        if worker.wanted <= planned_trials(keeper.plans()):
             return
         self._start(worker, keeper)
         try:
@@ -119,7 +119,7 @@ class RayExecutor:
         except BaseException:
             self._dismiss()
             raise
-        if not soon(lambda: worker.wanted <= planned_trials(keeper)):
+        if not soon(lambda: worker.wanted <= planned_trials(keeper.plans())):
             raise StoreError(not_shared(self._directory))
 
     def run_open(self, worker: Worker, keeper: Keeper, shown: Progress) -> None:
@@ -135,7 +135,8 @@ class RayExecutor:
                 if elsewhere > 0:
                     shown.advance(elsewhere, 0.0)
         except BaseException:
-            at_work = [call.block for _, call in self._busy.values() if call.block]
+            given_up = list(self._deaths)  # among them one that was forgiven too often
+            at_work = [call.block for call in [*given_up, *(call for _, call in self._busy.values())] if call.block]
             self._dismiss()
             _give_back(keeper, at_work)
             raise
@@ -287,8 +288,9 @@ def _give_back(keeper: Keeper, blocks: Sequence[Block]) -> None:
 
 def _free(keeper: Keeper, block: Block) -> bool:
     lease = keeper.lease(block)
-    if lease is not None and not lease.acquire():
-        return False
-    if lease is not None:
+    if lease is None:
+        return True
+    try:
+        return lease.acquire()
+    finally:
         lease.release()
-    return True

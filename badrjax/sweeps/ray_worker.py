@@ -85,7 +85,7 @@ class BlockRunner:
         run = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, job.run)
         budget = job.budget
         if budget is None and devices[0].platform == "cpu":  # whose memory is the node's
-            budget = memory_budget(devices[0]) // job.neighbours
+            budget = memory_budget(devices) // job.neighbours
         self._worker = SpreadWorker(run, job.groups, devices, job.block, budget)
         self._worker.processes = job.processes
         self._worker.origin["command"] = job.command

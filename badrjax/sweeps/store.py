@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from badrjax.extras import require
 from badrjax.sweeps.blocks import PURPOSE, BlockResults, read_block, write_block
 from badrjax.sweeps.errors import StoreError, store_error
 from badrjax.sweeps.leases import DEFAULT_SECONDS, Lease, held
-from badrjax.sweeps.plans import Block, Plan, plan_from_json
+from badrjax.sweeps.plans import Block, Plan, is_void, plan_from_json
 
 FORMAT = 1
 _ABOUT = "sweep.json"
@@ -50,13 +50,14 @@ class Store:
     ) -> None:
         require("pyarrow.parquet", PURPOSE)  # before anything runs
         self.directory, self.lease_seconds = Path(directory).expanduser(), lease_seconds
-        self.place = int(uuid.uuid4()) / 2**128
+        self.place = _own_place()
         self._plans: dict[int, Plan] = {}  # plans never change, so each is read once
-        self._check_own()
         try:
+            self._check_own()
             for folder in _FOLDERS:
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
-            self._write_once(self.directory / _ABOUT, json.dumps({"format": FORMAT, **about}, indent=2))
+            if not (self.directory / _ABOUT).exists():  # else nothing need be written
+                self._write_once(self.directory / _ABOUT, json.dumps({"format": FORMAT, **about}, indent=2))
         except OSError as error:
             raise store_error(self.directory, error) from error
         self._check_about(about)
@@ -76,19 +77,23 @@ class Store:
                 if int(path.stem) not in self._plans:
                     self._plans[int(path.stem)] = plan_from_json(path.read_text())
             except (ValueError, OSError) as error:
-                raise StoreError(f"{path}: {error}; move it away, the rest of the store is intact") from error
+                raise StoreError(
+                    f"{path}: {error}; the rest of the store is intact. Move away what does not belong here; restore a "
+                    "damaged plan from a copy, for without it its finished blocks must go, too, and run again"
+                ) from error
         return [self._plans[number] for number in sorted(self._plans)]
 
     def planning(self) -> AbstractContextManager[None]:
         """Held while plans are made, so that other processes wait for them and do not make their own."""
         return held(self.directory / "leases" / "planning.json", self.lease_seconds)
 
-    def add_plan(self, plan: Plan) -> bool:
-        """Write the next plan down, unless another process has since `plans` was last read here; whether it is.
+    def add_plan(self, plan: Plan, after: Sequence[Plan]) -> bool:
+        """Write a plan down as the next after those it rests on, unless another process was quicker; whether it is.
 
         So a plan always knows all that were made before it, and no trial is planned twice.
         """
-        number = max(self._plans, default=-1) + 1
+        # Numbers only grow, so those that were known then are the first of those that are known now.
+        number = sorted(self._plans)[len(after) - 1] + 1 if after else 0
         try:
             added = self._write_once(self.directory / "plans" / f"{number:05d}.json", plan.to_json())
         except OSError as error:
@@ -103,9 +108,11 @@ class Store:
         Raises:
             StoreError: for a file that is no block of this sweep.
         """
+        found = list((self.directory / "blocks").iterdir())
+        # Read after the blocks: the plan of each of them was there before it.
         known = {block.name for plan in self.plans() for block in plan.blocks()}
         names = set()
-        for path in (self.directory / "blocks").iterdir():
+        for path in found:
             if path.name.startswith("."):  # being written, or left by a process that died
                 continue
             if path.suffix != _BLOCK_SUFFIX or path.stem not in known:
@@ -122,7 +129,7 @@ class Store:
         return Lease(self.directory / "leases" / f"{block.name}.json", self.lease_seconds)
 
     def write(self, plan: Plan, index: int, names: list[str], leaves: list[np.ndarray], seconds: float) -> bool:
-        """Store a finished block; whether it was ours to store (another may have finished it meanwhile).
+        """Store a finished block; whether it was ours to store (another may have finished or replaced it meanwhile).
 
         Raises:
             StoreError: for a full disk or a directory that cannot be written; nothing else is touched.
@@ -131,7 +138,7 @@ class Store:
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             write_block(draft, plan, index, names, leaves, seconds)
-            return _publish(draft, path)
+            return not is_void(self.plans(), plan, index) and _publish(draft, path)
         except OSError as error:
             raise store_error(self.directory, error) from error
         finally:
@@ -194,6 +201,10 @@ class Store:
                     f"{self.directory} holds a sweep {what.get(name, name)} ({name} {there.get(name)!r}, not "
                     f"{value!r}); results of both must not be mixed, so take another directory"
                 )
+
+
+def _own_place() -> float:
+    return int(uuid.uuid4()) / 2**128
 
 
 def _publish(draft: Path, path: Path) -> bool:

@@ -263,7 +263,8 @@ def load_data(
     parts = split(loaded, kind, seed, **options)
     for part, rows in parts._asdict().items():
         if len(rows) == 0:
-            raise ValueError(f"the {kind} split leaves the {part} part without rows; change its options")
+            remedy = "give it options = {validation = true}" if kind == "kfold" else "change its options"
+            raise ValueError(f"the {kind} split leaves the {part} part without rows; {remedy}")
     scaled = standardise(loaded, parts.train) if scale == "train" else loaded
     fitted, chosen, reported = (to_batch(scaled, rows) for rows in parts)
     return TrainingData(fitted, chosen, reported, jnp.arange(loaded.num_groups)), scaled

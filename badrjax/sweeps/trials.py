@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,8 @@ def as_columns(trials: Any) -> dict[str, np.ndarray]:
         TypeError: for something else.
         ValueError: for no trials, columns of unequal lengths, names that are no identifiers, a table without
             seeds or with a seed that is no whole number in `[0, 2**32)`, a missing value (column and row are
-            named), or a trial that stands in the table twice.
+            named), values that are neither numbers, booleans, text, dates nor tuples of these, or a trial that stands
+            in the table twice.
     """
     if hasattr(trials, "columns") and hasattr(trials, "to_numpy"):
         columns = {str(name): trials[name].to_numpy() for name in trials.columns}
@@ -114,10 +116,25 @@ def scalar(value: Any) -> Any:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(list(values) if isinstance(values, range | tuple) else values)
+    listed = list(values) if isinstance(values, range | tuple) else values
+    if isinstance(listed, list) and any(isinstance(value, tuple) for value in listed):
+        array = np.empty(len(listed), object)
+        array[:] = listed
+        return array
+    array = np.asarray(listed)
     if array.ndim != 1:
         raise ValueError(f"column {name!r} of trials must be a list of values, got shape {array.shape}")
+    if isinstance(listed, list) and not _unchanged(listed, array):
+        array = np.empty(len(listed), object)
+        array[:] = listed
     return array
+
+
+def _unchanged(listed: list[Any], array: np.ndarray) -> bool:
+    """Whether NumPy, which makes all values of one kind, has left them what they are; 1 beside "auto" becomes text."""
+    kinds = {type(scalar(value)) for value in listed}
+    numbers = kinds == {int, float}  # which are all numbers with a fraction then
+    return numbers or kinds == {type(scalar(value)) for value in array}
 
 
 def _check_shape(columns: Mapping[str, np.ndarray]) -> None:
@@ -147,9 +164,29 @@ def _check_present(name: str, values: np.ndarray) -> None:
     if values.dtype.kind == "f":
         missing = np.isnan(values)
     else:
-        missing = np.array([value is None or value != value for value in values.tolist()])
+        missing = np.array([_is_missing(value) for value in values.tolist()])
     if missing.any():
         raise ValueError(f"column {name!r} of trials has no value in row {int(np.argmax(missing))}")
+    odd = [value for value in values.tolist() if not _is_plain(value)] if values.dtype.kind == "O" else []
+    if odd:
+        raise ValueError(
+            f"column {name!r} of trials must hold numbers, booleans, text or tuples of these, got {odd[0]!r}; name the "
+            "choices by text, and let run look them up"
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # of pandas' NA, and of an array, which is refused as what it is
+        return not hasattr(value, "shape")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value says all of itself by its `repr`, in every process."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | np.generic | date | timedelta)
 
 
 def _check_distinct(ids: list[str], settings: list[dict[str, Any]]) -> None:

@@ -56,7 +56,7 @@ class Worker:
         number = len(self.devices)
         if self.block != "auto":
             return -(-int(self.block) // number) * number
-        budget = programs.memory_budget(self.devices[0]) if self.budget is None else int(self.budget)
+        budget = programs.memory_budget(self.devices) if self.budget is None else int(self.budget)
         return programs.choose_width(lambda width: self.program(group, width), num_trials, number, budget)
 
     def program(self, group: TrialGroup, width: int, num_devices: int | None = None) -> programs.BlockProgram:

@@ -48,7 +48,7 @@ def plain(key, rate):
 
 def short_of_memory(program, *arguments):
     if program.width > 2:
-        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 12345 bytes")
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 12345 bytes")
     return programs.unlimited(program, *arguments)
 
 

@@ -1,5 +1,6 @@
 import errno
 import json
+import linecache
 import os
 import socket
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from badrjax.sweeps import leases
 from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.leases import Lease, held
+
+LEASES = leases.__file__
 
 
 @pytest.fixture
@@ -123,20 +127,62 @@ def test_held_waits_its_turn(path):
     assert not path.exists()
 
 
-def test_of_two_takers_of_an_expired_lease_one_gets_it(path):
+def test_of_two_takers_of_an_expired_lease_one_gets_it(path, monkeypatch):
     path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "started": "1", "seconds": 1}))
     os.utime(path, (0, 0))
     quick, slow = Lease(path), Lease(path)
-    judged = _holder(path)
-    assert slow._left_behind(judged)  # and is then held up
-    assert quick.acquire()
+
+    def judged(holder):
+        """The slow one finds the lease expired, and then the quick one takes it."""
+        assert holder["token"] == "x"
+        assert quick.acquire()
+        return True
+
+    monkeypatch.setattr(slow, "_left_behind", judged)
     assert not slow.acquire()
     assert quick.is_ours()
     quick.release()
+    assert list(path.parent.iterdir()) == []
 
 
-def _holder(path):
-    return json.loads(path.read_text())
+def lines_of_leases(interrupt_at, action):
+    """How many lines of leases.py an action runs; the one of that number is interrupted."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if frame.f_code.co_filename != LEASES:
+            return None
+        # Giving it back cannot itself be guarded.
+        if event == "line" and "release" not in (frame.f_code.co_name + linecache.getline(LEASES, frame.f_lineno)):
+            count += 1
+            if count == interrupt_at:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def test_an_interrupt_at_any_line_leaves_no_lease(path):
+    def hold():
+        with held(path, seconds=5):
+            pass
+
+    for number in range(1, lines_of_leases(None, hold) + 1):
+        with pytest.raises(KeyboardInterrupt):
+            lines_of_leases(number, hold)
+        assert not path.exists(), number
+    for _ in range(100):  # heartbeats end by themselves
+        if not any(thread.name == "heartbeat of a lease" for thread in threading.enumerate()):
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("a heartbeat goes on")
 
 
 def test_the_holders_patience_counts_and_not_the_others(path):

@@ -4,13 +4,16 @@ import errno
 import json
 import os
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from badrjax.sweeps import StoreError, store, sweep
+from badrjax.sweeps.identity import identify
 
 from . import cases
 from .test_sweep import assert_same, blocks_of
@@ -58,10 +61,47 @@ def test_a_block_under_another_name_is_noticed(finished):
 @pytest.mark.parametrize("place", ["blocks/notes.txt", "blocks/more.parquet", "plans/other.json", "plans/00009.json"])
 def test_a_foreign_file_is_named(finished, original, place):
     (finished / place).write_text("{}")
-    with pytest.raises(StoreError, match=rf"{place.split('/')[1]}.* move it away, the rest of the store is intact"):
+    with pytest.raises(StoreError, match=rf"{place.split('/')[1]}.* the rest of the store is intact"):
         resume(store=finished)
     (finished / place).unlink()
     assert_same(resume(store=finished).frame(), original[1])
+
+
+def test_a_finished_store_is_read_where_nothing_can_be_written(finished, original, monkeypatch):
+    def never(*_, **__):
+        raise OSError(errno.EROFS, "read-only")
+
+    for module, name in ((os, "link"), (os, "utime"), (Path, "write_text"), (Path, "touch")):
+        monkeypatch.setattr(module, name, never)
+    assert_same(resume(store=finished).frame(), original[1])
+    with pytest.raises(StoreError, match="it cannot be written"):
+        quiet(cases.run, cases.trials(rates=[0.7]), store=finished)
+
+
+def test_a_directory_that_cannot_be_entered_is_named(tmp_path, monkeypatch):
+    def locked(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self.directory))
+
+    monkeypatch.setattr(store.Store, "_check_own", locked)
+    with pytest.raises(StoreError, match="it may not be written"):
+        resume(store=tmp_path / "locked")
+
+
+def test_blocks_that_come_while_others_are_listed_are_not_foreign(tmp_path, monkeypatch):
+    quiet(cases.run, cases.trials(rates=[0.1]), store=tmp_path, block=4)
+    looking = store.Store(tmp_path, identify(Partial(cases.run)))
+    real = store.Store.plans
+
+    def slow(self):
+        known = real(self)
+        if self is looking:  # and now another process plans and finishes more
+            monkeypatch.setattr(store.Store, "plans", real)
+            quiet(cases.run, cases.trials(rates=[0.2]), store=tmp_path, block=4)
+        return known
+
+    monkeypatch.setattr(store.Store, "plans", slow)
+    assert len(looking.finished()) == 2
+    assert len(looking.finished()) == 4
 
 
 def test_what_a_killed_process_left_half_written_is_passed_over(finished, original):
@@ -122,6 +162,8 @@ def test_results_of_every_type_and_shape_come_back_bit_for_bit(tmp_path):
             "flag": rate > 0.15,
             "table": rate * jnp.ones((2, 3)),
             "half": jnp.bfloat16(rate),
+            "halves": jnp.full(2, rate, jnp.float16),
+            "small": jnp.full(2, rate, jnp.float8_e4m3fn),
             "nan": jnp.array([jnp.nan, jnp.inf, -0.0]),
             "nothing": jnp.zeros((0,)),
             "pair": (rate, [rate * 2]),
@@ -134,5 +176,7 @@ def test_results_of_every_type_and_shape_come_back_bit_for_bit(tmp_path):
         for mine, theirs in zip(memory[name], stored[name], strict=True):
             np.testing.assert_array_equal(np.asarray(mine, np.float64), np.asarray(theirs, np.float64))
             assert np.shape(mine) == np.shape(theirs)
+            assert type(mine) is type(theirs)
+            assert getattr(mine, "dtype", None) == getattr(theirs, "dtype", None)
     assert stored["table"][0].shape == (2, 3)
     assert np.signbit(stored["nan"][0][2])
