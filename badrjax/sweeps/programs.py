@@ -58,12 +58,24 @@ def compile_block(
     lanes = partial(jax.ShapeDtypeStruct, sharding=sharding)
     arguments = {name: lanes((width,), dtype) for name, dtype in traced.items()}
 
-    def block(run: Partial, seeds: Any, settings: Mapping[str, Any]) -> Any:
+    def on_device(run: Partial, seeds: Any, settings: Mapping[str, Any]) -> Any:
         def lane(seed: Any, settings: Mapping[str, Any]) -> Any:
             result = run(jax.random.key(seed, impl="threefry2x32"), **static, **settings)
             return jax.tree.map(jnp.asarray, result)
 
-        return jax.vmap(lane)(seeds, settings)
+        if seeds.shape[0] > 1:
+            return jax.vmap(lane)(seeds, settings)
+        # One lane is run without an axis for it. That is faster to compile, and XLA's CPU compiler (jaxlib 0.10.2) has
+        # been seen to stop a loop's state after its first turn where a mapped axis has the length one.
+        result = lane(seeds[0], {name: values[0] for name, values in settings.items()})
+        return jax.tree.map(lambda leaf: leaf[None], result)
+
+    block = on_device
+    if len(devices) > 1:
+        same, dealt = PartitionSpec(), PartitionSpec("trial")
+        block = jax.shard_map(
+            on_device, mesh=sharding.mesh, in_specs=(same, dealt, dealt), out_specs=dealt, check_vma=False
+        )
 
     lowered = jax.jit(block, out_shardings=sharding).lower(run, lanes((width,), jnp.uint32), arguments)
     for path, leaf in jax.tree_util.tree_flatten_with_path(lowered.out_info)[0]:

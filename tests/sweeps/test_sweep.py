@@ -60,6 +60,30 @@ def test_each_trial_is_the_run_with_its_seed(frame):
     assert frame["seed"].tolist() == table["seed"].tolist()
 
 
+def turning(key, rate):
+    """Steps on the larger of two losses whose parameters are taken apart and put together again."""
+
+    def losses(point):
+        x, y = point
+        turn = jnp.tanh(-y)
+        near = jnp.log(jnp.maximum(jnp.abs(jnp.stack([(-x - 7) / 2 - turn, (3 - x) / 2 + turn + 2])), 5e-6)) + 6
+        far = (jnp.stack([7 - x, 7 + x]) ** 2 + (y + 8) ** 2 / 10) / 10 - 20
+        return jnp.maximum(jnp.tanh(y / 2), 0) * near + jnp.maximum(jnp.tanh(-y / 2), 0) * far
+
+    def step(point, _):
+        weights = jax.grad(jnp.max)(losses(point))
+        slopes = jax.jacrev(losses)(point)
+        return point - rate * (weights[0] * slopes[0] + weights[1] * slopes[1]), None
+
+    return {"end": jax.lax.scan(step, jnp.array([-8.5, -5.0]), length=50)[0]}
+
+
+def test_one_lane_is_compiled_right():
+    """A mapped axis of length one is compiled wrong here by jaxlib 0.10.2: the point stops after one step."""
+    found = quiet(turning, {"rate": [0.1], "seed": [0]}, block=1).frame()["end"][0]
+    np.testing.assert_allclose(found, [0.0365, -5.6811], atol=1e-3)
+
+
 def test_a_trial_does_not_depend_on_its_place_or_its_neighbours(frame):
     table = {name: np.asarray(values) for name, values in cases.trials().items()}
     order = np.random.default_rng(0).permutation(len(table["seed"]))
