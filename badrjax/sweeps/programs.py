@@ -18,6 +18,9 @@ _PROBE_WIDTHS = (2, 8)
 _WIDEST = 4096
 # A part is left to the allocator and to whatever else lives on the device.
 _SHARE_OF_MEMORY = 0.7
+# What the lanes of a block on a CPU may take by themselves: beyond its cache they run at half the speed, as
+# `python -m benchmarks.sweep_rates` measures.
+_CACHE_OF_CPU = 2**25
 
 
 class BlockProgram(NamedTuple):
@@ -107,11 +110,13 @@ def choose_width(
     num_trials: int,
     num_devices: int,
     budget: int,
+    lanes_budget: int | None = None,
 ) -> int:
     """The widest block that fits into `budget` bytes a device, for at most `num_trials` trials.
 
     Memory is a constant and a part that grows with the lanes; both follow from two compiled widths. The width is
-    the number of devices times a power of two, or just enough for all trials.
+    the number of devices times a power of two, or just enough for all trials. With `lanes_budget`, the part that grows
+    stays within it, too, unless it is that of one lane.
 
     Raises:
         MemoryError: where not even one trial a device fits.
@@ -126,6 +131,8 @@ def choose_width(
             f"one trial a device needs about {fixed + slope:,.0f} bytes and the budget is {budget:,}; raise "
             "memory_budget, or make the trial smaller"
         )
+    if lanes_budget is not None:
+        lanes = min(lanes, max(int(lanes_budget // slope), 1))
     power = 1 << (min(lanes, _WIDEST).bit_length() - 1)
     return min(power * num_devices, needed)
 
@@ -135,6 +142,11 @@ def memory_budget(devices: Sequence[jax.Device]) -> int:
     stats = devices[0].memory_stats() or {}
     total = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
     return int(_SHARE_OF_MEMORY * total)
+
+
+def cache_of(device: jax.Device) -> int | None:
+    """Bytes that the lanes of a block had better stay within on a device; `None` for no such bound."""
+    return _CACHE_OF_CPU if device.platform == "cpu" else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,7 +16,6 @@ from jax.tree_util import Partial
 from badrjax.environment import SETTINGS
 from badrjax.sweeps.errors import StoreError
 from badrjax.sweeps.plans import Block
-from badrjax.sweeps.programs import memory_budget
 from badrjax.sweeps.progress import Progress
 from badrjax.sweeps.running import plan_missing, try_block
 from badrjax.sweeps.store import Store
@@ -83,11 +82,8 @@ class BlockRunner:
         """Take the data of the sweep; compiles nothing yet."""
         devices = jax.local_devices()
         run = jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, job.run)
-        budget = job.budget
-        if budget is None and devices[0].platform == "cpu":  # whose memory is the node's
-            budget = memory_budget(devices) // job.neighbours
-        self._worker = SpreadWorker(run, job.groups, devices, job.block, budget)
-        self._worker.processes = job.processes
+        self._worker = SpreadWorker(run, job.groups, devices, job.block, job.budget)
+        self._worker.processes, self._worker.neighbours = job.processes, job.neighbours
         self._worker.origin["command"] = job.command
         self._store = open_store(job.directory, job.lease_seconds)
 

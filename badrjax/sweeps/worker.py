@@ -28,7 +28,10 @@ class Worker:
 
     Attributes:
         wanted: identities of the trials of all groups.
+        neighbours: how many such processes share the host.
     """
+
+    neighbours = 1
 
     def __init__(
         self,
@@ -56,8 +59,13 @@ class Worker:
         number = len(self.devices)
         if self.block != "auto":
             return -(-int(self.block) // number) * number
-        budget = programs.memory_budget(self.devices) if self.budget is None else int(self.budget)
-        return programs.choose_width(lambda width: self.program(group, width), num_trials, number, budget)
+        if self.budget is None:
+            shared_by = self.neighbours if self.devices[0].platform == "cpu" else 1  # a CPU's memory is its host's
+            budget = programs.memory_budget(self.devices) // shared_by
+            of_lanes = programs.cache_of(self.devices[0])
+        else:
+            budget, of_lanes = int(self.budget), None
+        return programs.choose_width(lambda width: self.program(group, width), num_trials, number, budget, of_lanes)
 
     def program(self, group: TrialGroup, width: int, num_devices: int | None = None) -> programs.BlockProgram:
         """The compiled block of a group, its lanes dealt over the first devices; over all where no number is given."""

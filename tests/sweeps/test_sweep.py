@@ -428,6 +428,10 @@ def test_the_width_follows_from_two_compiled_ones():
     assert needed <= 50_000_000 < 2.5 * needed
     with pytest.raises(MemoryError, match="one trial a device needs about"):
         programs.choose_width(compile_at, 10_000, 1, 1000)
+    # And a bound on what grows with the lanes.
+    slope = (compile_at(8).num_bytes - compile_at(2).num_bytes) / 6
+    assert programs.choose_width(compile_at, 10_000, 1, 50_000_000, int(4.5 * slope)) == 4
+    assert programs.choose_width(compile_at, 10_000, 1, 50_000_000, 1) == 1
 
 
 @pytest.mark.parametrize(
