@@ -42,13 +42,17 @@ def plan_missing(worker: Worker, keeper: Keeper) -> None:
         return  # so that what is finished can be read where nothing can be written
     with keeper.planning():
         plans = keeper.plans()
+        planned = planned_trials(plans)
         for group in worker.groups:
-            while missing := set(group.ids) - planned_trials(plans):
+            while missing := set(group.ids) - planned:
                 width = worker.width_of(group, len(missing))
                 plan = make_plan(group, missing, width, len(worker.devices), worker.origin)
-                if not keeper.add_plan(plan, after=plans):
-                    time.sleep(_POLL_SECONDS)  # a process that had to wait for this one, and then did not, was quicker
-                plans = keeper.plans()
+                if keeper.add_plan(plan, after=plans):
+                    plans, planned = [*plans, plan], planned | missing
+                else:  # a process that had to wait for this one, and then did not, was quicker
+                    time.sleep(_POLL_SECONDS)
+                    plans = keeper.plans()
+                    planned = planned_trials(plans)
 
 
 def planned_trials(plans: Iterable[Plan]) -> set[str]:
