@@ -1,7 +1,9 @@
 """Methods: factories of `Method`, pytrees of pure functions. A file a method or family."""
 
 from badrjax.methods.base import Method
-from badrjax.methods.erm import dro, erm
+from badrjax.methods.dro import dro
+from badrjax.methods.erm import erm
+from badrjax.methods.group_dro import group_dro
 from badrjax.methods.meta_reweighting import meta_reweighting
 from badrjax.methods.nash_meta import forml, learning_to_reweight, meta_group_dro, nash_meta
 from badrjax.methods.upper_level import GOALS
@@ -12,6 +14,7 @@ __all__ = [
     "dro",
     "erm",
     "forml",
+    "group_dro",
     "learning_to_reweight",
     "meta_group_dro",
     "meta_reweighting",

@@ -23,6 +23,8 @@ CASES = {
     "erm-root": lambda losses, optimizer, _: bx.erm(losses, optimizer, reduction="root"),
     "dro": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.4),
     "dro-sum": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.4, reduction="sum", whole_rows=True),
+    "dro-chi": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.3, ball="chi_square"),
+    "group_dro": lambda losses, optimizer, _: bx.group_dro(losses, optimizer, num_groups=NUM_GROUPS, step_size=0.1),
     "learning_to_reweight": lambda losses, optimizer, validation: bx.learning_to_reweight(
         losses, optimizer, validation, num_groups=NUM_GROUPS
     ),
@@ -49,7 +51,7 @@ CASES = {
 }
 # A second variant of a family, or another goal of the same step, costs a minute of compilation and rarely says
 # anything new.
-VARIANTS = ("nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum")
+VARIANTS = ("nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum", "dro-chi")
 # One method stands for all in the tests that compile whole runs.
 OF_ONE_FAMILY = ("erm", "dro", "learning_to_reweight")
 

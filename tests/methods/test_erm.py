@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import badrjax as bx
-from badrjax.methods.erm import tail_weights
+from badrjax.methods.dro import tail_weights
 
 
 def one_parameter(params, batch, key):
