@@ -5,11 +5,12 @@ from badrjax.methods.dro import dro
 from badrjax.methods.erm import erm
 from badrjax.methods.group_dro import group_dro
 from badrjax.methods.meta_reweighting import meta_reweighting
-from badrjax.methods.nash_meta import forml, learning_to_reweight, meta_group_dro, nash_meta
+from badrjax.methods.nash_meta import PROTOCOLS, forml, learning_to_reweight, meta_group_dro, nash_meta
 from badrjax.methods.upper_level import GOALS
 
 __all__ = [
     "GOALS",
+    "PROTOCOLS",
     "Method",
     "dro",
     "erm",

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining import alignment, combine, nash_weights_from_gradients
 from badrjax.batches import Batch, fill_padding, frequencies
-from badrjax.checks import is_concrete, unknown_name
+from badrjax.checks import check_positive_integer, is_concrete, unknown_name
 from badrjax.functions import Static, as_partial
 from badrjax.hypergradients import alignments_from, linearised_losses
 from badrjax.methods.base import Method, descend, optimiser_pytree
@@ -42,15 +42,20 @@ from badrjax.methods.upper_level import (
 LookaheadStep = Literal["optimizer", "sgd"]
 LookaheadDropout = Literal["same", "fresh", "off"]
 Diagnostics = Literal["epoch", "step", "off"] | int
+Fallback = Literal["goal", "previous"]
 
 
 class MetaState(NamedTuple):
-    """Parameters, the optimiser's state, and where in training we are (`int32[]` counters of epochs and batches)."""
+    """Parameters, the optimiser's state, and where in training we are (`int32[]` counters of epochs and batches).
+
+    `previous` is the last aggregate `u`, `f[n]`, for a method that falls back on it; else `None`.
+    """
 
     params: Any
     opt_state: Any
     epoch: Int[Array, ""]
     batch: Int[Array, ""]
+    previous: Float[Array, "n"] | None = None
 
 
 class MetaInfo(NamedTuple):
@@ -98,6 +103,7 @@ class _Settings(NamedTuple):
     lookahead_dropout: LookaheadDropout
     validation_dropout: bool
     diagnostics: Diagnostics
+    batch_size: int | None  # where a failed bargain reuses the aggregate of the batch before
 
 
 class _Problem(NamedTuple):
@@ -136,6 +142,8 @@ def meta_reweighting(
     lookahead_dropout: LookaheadDropout = "same",
     validation_dropout: bool = False,
     diagnostics: Diagnostics = "epoch",
+    fallback: Fallback = "goal",
+    batch_size: int | None = None,
 ) -> Method:
     """The method behind `learning_to_reweight`, `forml`, `meta_group_dro` and `nash_meta`; see the module.
 
@@ -159,13 +167,28 @@ def meta_reweighting(
         diagnostics: when alignments are measured: on the first batch of each `"epoch"`, every `"step"`, every n-th
             batch of an epoch (an integer), or `"off"`. Bargaining steps need them anyway and always report them;
             elsewhere each costs K more forward passes.
+        fallback: what a batch whose bargain has no solution uses: the `"goal"`'s protocol, or the aggregate `u` of the
+            `"previous"` batch, entry by entry, as the published code does under the LtR goal; the first batch of a run
+            has none before it and uses the goal's.
+        batch_size: static number of rows of every batch; needed with `fallback="previous"`, and only there.
 
     Raises:
         ValueError: for an unknown goal or option, ids outside `[0, num_groups)`, an empty validation group or cell
-            (which), labels not 0/1 with `cells="cells"`, a negative `bargaining_epochs`, or an optimiser whose
-            update has no derivative at a zero gradient.
+            (which), labels not 0/1 with `cells="cells"`, a negative `bargaining_epochs`, an optimiser whose update
+            has no derivative at a zero gradient, or a `batch_size` without its fallback or the other way round; at the
+            first step, for batches of another size.
     """
-    _check_options(cells=cells, lookahead=lookahead, lookahead_dropout=lookahead_dropout, diagnostics=diagnostics)
+    _check_options(
+        cells=cells,
+        lookahead=lookahead,
+        lookahead_dropout=lookahead_dropout,
+        diagnostics=diagnostics,
+        fallback=fallback,
+    )
+    if (fallback == "previous") != (batch_size is not None):
+        raise ValueError("fallback='previous' and batch_size go together: it keeps one number for each row of a batch")
+    if batch_size is not None:
+        check_positive_integer(batch_size=batch_size)
     if not isinstance(diagnostics, str):
         diagnostics = "step" if diagnostics == 1 else int(diagnostics)
     check_validation(validation, num_groups, cells)
@@ -183,6 +206,7 @@ def meta_reweighting(
         lookahead_dropout,
         validation_dropout,
         diagnostics,
+        batch_size,
     )
     problem = _Problem(
         losses,
@@ -192,12 +216,15 @@ def meta_reweighting(
         validation,
         bargaining_epochs,
     )
-    return Method(Partial(_init, optimizer), Partial(_step, Static(settings), problem), Partial(_end_epoch))
+    init = Partial(_init, Static(batch_size), optimizer)
+    return Method(init, Partial(_step, Static(settings), problem), Partial(_end_epoch))
 
 
-def _init(optimizer: Partial, key: Any, params: Any) -> MetaState:
+def _init(batch_size: Static, optimizer: Partial, key: Any, params: Any) -> MetaState:
     start = jnp.zeros((), jnp.int32)
-    return MetaState(params, optimizer().init(params), start, start)
+    # NaN: there is no batch before the first.
+    previous = None if batch_size.value is None else jnp.full(batch_size.value, jnp.nan, jnp.result_type(float))
+    return MetaState(params, optimizer().init(params), start, start, previous)
 
 
 def _end_epoch(key: Any, state: MetaState, train: Batch) -> tuple[MetaState, MetaEpochInfo]:
@@ -227,6 +254,7 @@ def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch
     )
     stage = _stage(config, problem, state)
     update = _aggregate(config, upper, state.params, stage, push, weight)
+    update, previous = _fall_back(state.previous, update, weight)
     weights = _clipped_unit(update.aggregate, weight)
     if config.lookahead_dropout == "same":
         (gradient,) = jax.linear_transpose(push, state.params)((weight * weights).astype(values.dtype))
@@ -235,7 +263,7 @@ def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch
         (gradient,) = pull_losses((weight * weights).astype(values.dtype))
     params, opt_state = descend(problem.optimizer, gradient, state.opt_state, state.params, weight)
     info = _info(config, values, upper, update, weights, weight, stage)
-    return MetaState(params, opt_state, state.epoch, state.batch + 1), info
+    return MetaState(params, opt_state, state.epoch, state.batch + 1, previous), info
 
 
 def _keys(key: Any, config: _Settings) -> tuple[Any, Any, Any]:
@@ -294,6 +322,21 @@ def _aggregate(
     return jax.lax.switch(index, [branches[i] for i in kept])
 
 
+def _fall_back(previous: Array | None, update: _Update, weight: Array) -> tuple[_Update, Array | None]:
+    """The update with the aggregate of the batch before where the bargain failed, and the aggregate to keep."""
+    if previous is None:
+        return update, None
+    if previous.shape != weight.shape:
+        raise ValueError(f"batch_size is {previous.shape[0]} and the batch has {weight.shape[0]} rows; they must agree")
+    stale = (update.feasible == 0) & ~jnp.isnan(previous[0])  # outside the bargaining stage it is NaN
+    aggregate = jnp.where(stale, previous.astype(update.aggregate.dtype), update.aggregate)
+    counted = update.hypergradients * jnp.sqrt(weight)[None, :]
+    aligned = jnp.where(stale, alignment(counted, aggregate * jnp.sqrt(weight)), update.alignment)
+    real = jnp.sum(weight) > 0
+    kept = jnp.where(real, aggregate.astype(previous.dtype), previous)
+    return update._replace(aggregate=aggregate, alignment=aligned), kept
+
+
 def _clipped_unit(aggregate: Array, weight: Array) -> Array:
     """`max(-u, 0)` with unit L2 norm over the rows repeated by their weight; all 0 where `u >= 0`."""
     clipped = jnp.maximum(-aggregate, 0.0)
@@ -339,6 +382,7 @@ def _check_options(**options: str | int) -> None:
         "lookahead": ("optimizer", "sgd"),
         "lookahead_dropout": ("same", "fresh", "off"),
         "diagnostics": ("epoch", "step", "off"),
+        "fallback": ("goal", "previous"),
     }
     for name, value in options.items():
         if name == "diagnostics" and isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:

@@ -291,3 +291,86 @@ def test_a_method_with_fixed_numbers_can_be_made_inside_jit():
     losses, validation = bx.losses.cross_entropy(cases.network(0.0)), cases.validation_rows()
     with pytest.raises(ValueError, match="needs an optimizer whose update has a nonzero derivative"):
         jax.jit(lambda key: bx.forml(losses, optax.adam(0.1), validation, num_groups=2) and key)(jax.random.key(1))
+
+
+def opposed(params, batch, key):
+    """Losses that a step on one row raises for the rows of the other group, unless the label says otherwise."""
+    sign = jnp.where((batch.group == 1) & (batch.y == 1), -1.0, 1.0)
+    return sign * params * batch.x[:, 0]
+
+
+def one_step(fallback, labels, state=None, **options):
+    """A step with two validation rows that pull apart where their labels are (0, 1), and together where (0, 0)."""
+    validation = bx.Batch(jnp.ones((2, 1)), jnp.array(labels), jnp.arange(2))
+    method = bx.nash_meta(
+        opposed, optax.sgd(0.1), validation, goal="meta_group_dro", num_groups=2, bargaining_epochs=5,
+        fallback=fallback, **options,
+    )  # fmt: skip
+    state = method.init(jax.random.key(0), jnp.float32(1)) if state is None else state
+    x = jnp.array([[1.0], [-2.0], [0.5]])
+    return method.step(jax.random.key(1), state, bx.Batch(x, jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)))
+
+
+def test_a_failed_bargain_reuses_the_aggregate_before_where_it_is_asked_to():
+    first, info = one_step("previous", (0, 0), batch_size=3)
+    assert info.feasible == 1
+    np.testing.assert_allclose(first.previous / first.previous[0], [1, -2, 0.5], rtol=1e-6)
+    opposite = first._replace(previous=-first.previous)  # so that the reused one is told from the goal's
+    stale, info = one_step("previous", (0, 1), opposite, batch_size=3)
+    assert info.feasible == 0
+    np.testing.assert_array_equal(stale.previous, opposite.previous)
+    goal, info = one_step("goal", (0, 1), first._replace(previous=None))
+    assert info.feasible == 0
+    moved = [float(end.params - first.params) for end in (stale, goal)]
+    assert moved[0] * moved[1] < 0
+
+
+def test_the_first_failed_bargain_of_a_run_uses_the_goal():
+    fresh, _ = one_step("previous", (0, 1), batch_size=3)
+    goal, _ = one_step("goal", (0, 1))
+    np.testing.assert_allclose(fresh.params, goal.params, rtol=1e-6)
+    assert np.isfinite(fresh.previous).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fallback": "previous"}, "go together"),
+        ({"batch_size": 3}, "go together"),
+        ({"fallback": "stale"}, "unknown fallback"),
+        ({"fallback": "previous", "batch_size": 0}, "batch_size must be a positive integer"),
+        ({"protocol": "notebook"}, "unknown protocol"),
+        ({"protocol": "code"}, "give batch_size="),
+        ({"protocol": "code", "batch_size": 8}, "give validation_losses="),
+    ],
+)
+def test_fallbacks_and_protocols_that_cannot_be_are_refused(options, message):
+    losses = bx.losses.cross_entropy(cases.network(0.0))
+    with pytest.raises(ValueError, match=message):
+        bx.nash_meta(losses, cases.sgd(), cases.validation_rows(), num_groups=2, bargaining_epochs=1, **options)
+
+
+def test_batches_of_another_size_than_was_said_are_refused():
+    with pytest.raises(ValueError, match="batch_size is 4 and the batch has 3 rows"):
+        one_step("previous", (0, 0), batch_size=4)
+
+
+def settings_of(method):
+    return method.step.args[0].value
+
+
+@pytest.mark.parametrize("factory", ["learning_to_reweight", "forml", "meta_group_dro", "nash_meta"])
+def test_protocols_set_their_options_together(factory):
+    network = cases.network()
+    losses, with_f1 = bx.losses.cross_entropy(network), bx.losses.cross_entropy_with_f1(network)
+    options = {"num_groups": 2} | ({"bargaining_epochs": 1} if factory == "nash_meta" else {})
+    make = partial(getattr(bx, factory), losses, cases.sgd(), cases.validation_rows(), **options)
+    paper = settings_of(make(protocol="paper"))
+    assert paper[3:6] == ("sgd", "same", False)
+    assert (paper.cells, paper.batch_size) == ("groups", None)
+    stale = {"batch_size": 8} if factory == "nash_meta" else {}
+    code = settings_of(make(protocol="code", validation_losses=with_f1, **stale))
+    assert code[3:6] == ("optimizer", "fresh", True)
+    assert (code.cells, code.batch_size) == ("cells", stale.get("batch_size"))
+    mixed = settings_of(make(protocol="code", validation_losses=with_f1, cells="groups", fallback="goal"))
+    assert (mixed.cells, mixed.batch_size, mixed.lookahead) == ("groups", None, "optimizer")
