@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import badrjax as bx
-from experiments import nash
+from experiments import nash, nash_protocol
 
 NUM_FEATURES, BATCH_SIZE, VALIDATION_PER_CELL = 105, 512, 3
 STEPS_A_CALL = 20
@@ -26,7 +26,7 @@ def make_step(num_cells: int, *, bargaining: bool, lookahead_dropout: str = "fre
         bargaining: the bargaining stage, or the one-stage step under the LtR goal with diagnostics off.
         lookahead_dropout: `"fresh"` masks, three a step as in the reference, or the `"same"` as the training step.
     """
-    chosen = nash.HYPER_PARAMETERS["adult_sex"]
+    chosen = nash_protocol.SETTINGS["adult_sex"].hyper_parameters
     num_groups = num_cells // 2
     model = nash.make_model(NUM_FEATURES, chosen)
     method = bx.meta_reweighting(
@@ -57,7 +57,7 @@ def make_step(num_cells: int, *, bargaining: bool, lookahead_dropout: str = "fre
     return lambda: jax.block_until_ready(steps(method, jax.random.key(1), state, batches))
 
 
-def nash_optimizer(chosen: nash.HyperParameters) -> Any:
+def nash_optimizer(chosen: nash_protocol.HyperParameters) -> Any:
     """The paper's optimiser with its numbers as leaves."""
     return jax.tree_util.Partial(
         nash.momentum_sgd,

@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 import badrjax as bx
 from badrjax.sweeps import programs
 from benchmarks import nash_step
-from experiments import nash
+from experiments import nash, nash_protocol
 
 BATCH_SIZE = 512
 NUM_STEPS = 20  # of an epoch; a whole one of 92 only takes longer
@@ -29,7 +29,7 @@ NUM_STEPS = 20  # of an epoch; a whole one of 92 only takes longer
 
 def trial(key: jax.Array, learning_rate: Any, *, data: bx.Batch, validation: bx.Batch) -> jax.Array:
     """One epoch of bargaining; the mean loss."""
-    chosen = nash.HYPER_PARAMETERS["adult_sex"]._replace(learning_rate=learning_rate)
+    chosen = nash_protocol.SETTINGS["adult_sex"].hyper_parameters._replace(learning_rate=learning_rate)
     model = nash.make_model(data.x.shape[1], chosen)
     method = nash.make_method("nash_learning_to_reweight", model, validation, 2, chosen)
     init_key, fit_key = jax.random.split(key)

@@ -24,7 +24,7 @@ from rich.table import Table
 import badrjax as bx
 from badrjax import plotting, results
 from badrjax.checks import unknown_name
-from experiments import nash, running
+from experiments import nash, nash_protocol, running
 
 METRICS = {"overall": "overall", "gap": "gap between groups", "worst": "worst group"}
 
@@ -64,7 +64,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     _prepare(settings.out)
     if settings.cache:
         running.use_compilation_cache()
-    chosen = replace_epochs(nash.HYPER_PARAMETERS["adult_sex"], settings.epochs)
+    chosen = replace_epochs(nash_protocol.hyper_parameters("adult_sex", nash_protocol.CODE), settings.epochs)
     dataset = bx.load_dataset("adult", sensitive="sex", variant="nash", data_home=settings.data_home)
     options = {"data_home": settings.data_home} if settings.split == "official" else {}
     splits = bx.datasets.split(dataset, settings.split, settings.split_seed, **options)
@@ -85,10 +85,9 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     return frame
 
 
-def replace_epochs(chosen: nash.HyperParameters, epochs: int) -> nash.HyperParameters:
+def replace_epochs(chosen: nash_protocol.HyperParameters, epochs: int) -> nash_protocol.HyperParameters:
     """The hyper-parameters with another number of epochs; bargaining cannot outlast them."""
-    # One more than the epochs: the published code bargains one epoch fewer than it is told.
-    return chosen._replace(num_epochs=epochs, bargaining_epochs=min(chosen.bargaining_epochs, epochs + 1))
+    return chosen._replace(num_epochs=epochs, bargaining_epochs=min(chosen.bargaining_epochs, epochs))
 
 
 def redraw_validation(dataset: bx.Dataset, splits: bx.Splits, seed: int) -> bx.Splits:
@@ -171,7 +170,7 @@ def table(frame: pd.DataFrame, seeds: tuple[int, ...]) -> Table:
 
 
 def _run(
-    settings: Settings, chosen: nash.HyperParameters, dataset: bx.Dataset, splits: bx.Splits, console: Console
+    settings: Settings, chosen: nash_protocol.HyperParameters, dataset: bx.Dataset, splits: bx.Splits, console: Console
 ) -> dict[str, bx.FitResult]:
     model = nash.make_model(dataset.x.shape[1], chosen)
     data, validation, test = (bx.to_batch(dataset, rows) for rows in (None, splits.validation, splits.test))
@@ -215,7 +214,7 @@ def _run(
 
 
 def _figure(
-    settings: Settings, chosen: nash.HyperParameters, dataset: bx.Dataset, runs: dict[str, bx.FitResult]
+    settings: Settings, chosen: nash_protocol.HyperParameters, dataset: bx.Dataset, runs: dict[str, bx.FitResult]
 ) -> list[Path]:
     goals: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for name, title in nash.GOALS.items():
@@ -232,7 +231,7 @@ def _figure(
     figure = plotting.stages_figure(
         goals,
         group_names=dataset.group_names,
-        bargaining_epochs=chosen.bargaining_epochs - 1 if any(n.startswith("nash_") for n in runs) else 0,
+        bargaining_epochs=chosen.bargaining_epochs if any(n.startswith("nash_") for n in runs) else 0,
         title=f"Adult (sex), {len(settings.seeds)} seeds",
     )
     paths = [settings.out / "stages.png", settings.out / "stages.svg"]

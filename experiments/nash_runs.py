@@ -1,0 +1,150 @@
+"""Runs of the Nash-Meta-Learning paper as a sweep: a trial trains one method from one seed, measuring every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+import badrjax as bx
+from badrjax.functions import Static
+from experiments import nash
+from experiments.nash_protocol import SETTINGS, Protocol, hyper_parameters
+
+OFFICIAL_SPLIT = {"crime_blackgt6pct": "us_crime_blackgt6pct"}
+"""Settings with more than one official split, and the one that the paper's tables are of."""
+
+
+class Rows(NamedTuple):
+    """The rows of a run, on the device.
+
+    Attributes:
+        data: all rows.
+        train: positions of the training rows, `int[m]`.
+        validation: the balanced validation rows.
+        test: the test rows, some of them drawn more than once.
+        groups: `int[K]`, for the number of groups alone.
+    """
+
+    data: bx.Batch
+    train: Any
+    validation: bx.Batch
+    test: bx.Batch
+    groups: Any
+
+
+def load(
+    name: str, protocol: Protocol, split: Literal["official", "balanced"], split_seed: int, data_home: Path | None
+) -> tuple[bx.Dataset, bx.Splits]:
+    """The dataset of a setting, scaled as the protocol says, and its split.
+
+    Raises:
+        ValueError: for an unknown setting, or an official split whose file is not there.
+    """
+    setting = SETTINGS[name]
+    dataset = bx.load_dataset(
+        setting.dataset, sensitive=setting.sensitive, variant="nash", data_home=data_home, standardise="none"
+    )
+    if split == "official":
+        options = {"name": OFFICIAL_SPLIT[name]} if name in OFFICIAL_SPLIT else {}
+        splits = bx.datasets.split(dataset, "official", split_seed, data_home=data_home, **options)
+    else:
+        splits = bx.datasets.split(dataset, "balanced", split_seed)
+    fitted = None if protocol.scaling == "all" else splits.train
+    return bx.datasets.standardise(dataset, fitted), splits
+
+
+def to_rows(dataset: bx.Dataset, splits: bx.Splits) -> Rows:
+    """The rows of a dataset and its split as device arrays."""
+    data, validation, test = (bx.to_batch(dataset, rows) for rows in (None, splits.validation, splits.test))
+    return Rows(data, jnp.asarray(splits.train), validation, test, jnp.arange(dataset.num_groups))
+
+
+def sweep(
+    name: str,
+    protocol: Protocol,
+    rows: Rows,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    store: Path | None,
+    block: int,
+    epochs: int | None = None,
+    diagnostics: int = 8,
+    progress: Any = True,
+) -> bx.SweepResult:
+    """Every method from every seed; see `trial`.
+
+    Args:
+        name: of the setting.
+        protocol: how it is run.
+        rows: of `to_rows`.
+        methods: keys of `nash.METHODS`.
+        seeds: of initial weights, order of rows and dropout; the same for all methods, so that they are paired.
+        store: directory of the results of this setting under this protocol; several processes may share it.
+        block: seeds side by side.
+        epochs: a number other than Table 3's.
+        diagnostics: alignment is measured on every n-th batch.
+        progress: as for `badrjax.sweep`.
+    """
+    chosen = hyper_parameters(name, protocol)
+    if epochs is not None:
+        chosen = chosen._replace(num_epochs=epochs, bargaining_epochs=min(chosen.bargaining_epochs, epochs))
+    bx.shuffled(chosen.batch_size, "drop").check(int(rows.train.shape[0]))
+    run = Partial(trial, settings=Static((protocol, chosen, diagnostics)), rows=rows)
+    trials = bx.sweeps.grid(method=list(methods), seed=list(seeds))
+    return bx.sweep(run, trials, store=store, block=block, progress=progress)
+
+
+def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[str, Any]:
+    """Train once and measure after every epoch.
+
+    Args:
+        key: of initial weights, order of rows and dropout; the same for all methods.
+        method: a key of `nash.METHODS`.
+        settings: the protocol, the hyper-parameters, and how often alignment is measured.
+        rows: to train, validate and test on.
+
+    Returns:
+        By epoch, `[E]` each: `test` and `validation`, the fields of `nash.Measurements` (`by_group` `[E, K]`); `steps`,
+        means of what the method's steps reported; and `predictions` on the test rows, packed eight to a byte.
+    """
+    protocol, chosen, diagnostics = settings.value
+    model = nash.make_model(rows.data.x.shape[1], chosen)
+    num_groups = rows.groups.shape[0]
+    made = nash.make_method(
+        method, model, rows.validation, num_groups, chosen, protocol=protocol, diagnostics=diagnostics
+    )
+    init_key, fit_key = jax.random.split(key)
+    result = bx.fit(
+        fit_key,
+        made,
+        model.init(init_key),
+        rows.data,
+        num_epochs=chosen.num_epochs,
+        sampler=bx.shuffled(chosen.batch_size, "drop"),
+        rows=rows.train,
+        evaluate=Partial(measure, model, rows.validation, rows.test, rows.groups),
+    )
+    steps = {name: value for name, value in result.steps._asdict().items() if value.ndim == 1}
+    return {**result.evaluations, "steps": steps}
+
+
+def measure(model: bx.Model, validation: bx.Batch, test: bx.Batch, groups: jax.Array, state: Any) -> dict[str, Any]:
+    """Measurements of a state on both parts, and what it predicts on the test rows."""
+    logits = bx.losses.binary_logits(model.apply(state.params, test.x))
+    return {
+        "test": nash.measure(model, test, groups, state)._asdict(),
+        "validation": nash.measure(model, validation, groups, state)._asdict(),
+        "predictions": jnp.packbits(logits > 0),
+    }
+
+
+def unpacked(predictions: np.ndarray, num_rows: int) -> np.ndarray:
+    """Predictions `bool[..., n]` from packed ones, `uint8[..., ceil(n / 8)]`."""
+    return np.unpackbits(np.asarray(predictions), axis=-1, count=num_rows).astype(bool)
