@@ -18,6 +18,10 @@ EXPERIMENTS = {
         "experiments.nash_demo",
         "Nash-Meta-Learning against its one-stage twins, plain training and DRO on Adult (sex)",
     ),
+    "nash_synthetic": Experiment(
+        "experiments.nash_synthetic",
+        "two-stage bargaining and other rules on a two-objective problem with a known Pareto front",
+    ),
 }
 
 
