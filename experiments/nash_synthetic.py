@@ -28,7 +28,7 @@ from experiments.synthetic_rules import GOALS, GRADIENT_RULES, RULES
 
 @dataclass(frozen=True)
 class Settings:
-    """Two-stage bargaining and nine other rules on a two-objective problem with a known Pareto front."""
+    """Two-stage bargaining and eight other rules on a two-objective problem with a known Pareto front."""
 
     rules: tuple[str, ...] = tuple(RULES)
     """Which of the eleven rules."""
