@@ -222,8 +222,8 @@ def test_unknown_names_are_refused_with_the_nearest():
 # Runs.
 
 
-# At LLVM's level 0, which the suite sets, jaxlib 0.10.2 gets these loops wrong on CPUs for the goals that are a gap or a
-# worst loss, whatever the number of lanes. At the default level all agree with NumPy, as the next test says.
+# At LLVM's level 0, which the suite sets, jaxlib 0.10.2 gets these loops wrong on CPUs for the goals that are a gap or
+# a worst loss, whatever the number of lanes. At the default level all agree with NumPy, as the next test says.
 OPTIMISED = {"xla_backend_optimization_level": 2}
 
 
