@@ -14,6 +14,10 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
+    "nash_table1": Experiment(
+        "experiments.nash_table1",
+        "Tables 1 and 4 of Nash-Meta-Learning: seven settings, eight methods, a verdict for each cell and claim",
+    ),
     "nash_demo": Experiment(
         "experiments.nash_demo",
         "Nash-Meta-Learning against its one-stage twins, plain training and DRO on Adult (sex)",

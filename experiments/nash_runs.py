@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 import badrjax as bx
+from badrjax import metrics
 from badrjax.functions import Static
 from experiments import nash
 from experiments.nash_protocol import SETTINGS, Protocol, hyper_parameters
@@ -111,8 +112,9 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
         rows: to train, validate and test on.
 
     Returns:
-        By epoch, `[E]` each: `test` and `validation`, the fields of `nash.Measurements` (`by_group` `[E, K]`); `steps`,
-        means of what the method's steps reported; and `predictions` on the test rows, packed eight to a byte.
+        By epoch, `[E]` each: `test` and `validation`, the fields of `nash.Measurements` (`by_group` and, of the test,
+        `auc_by_group` `[E, K]`); `steps`, means of what the method's steps reported; and `predictions` on the test
+        rows, packed eight to a byte.
     """
     protocol, chosen, diagnostics = settings.value
     model = nash.make_model(rows.data.x.shape[1], chosen)
@@ -138,8 +140,11 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
 def measure(model: bx.Model, validation: bx.Batch, test: bx.Batch, groups: jax.Array, state: Any) -> dict[str, Any]:
     """Measurements of a state on both parts, and what it predicts on the test rows."""
     logits = bx.losses.binary_logits(model.apply(state.params, test.x))
+    of_test = nash.measure(model, test, groups, state)._asdict()
+    by_group = metrics.group_auc(test.y, logits, test.group, groups.shape[0], test.weight)
     return {
-        "test": nash.measure(model, test, groups, state)._asdict(),
+        # As everything else of a run that has diverged.
+        "test": of_test | {"auc_by_group": jnp.where(jnp.isfinite(of_test["loss"]), by_group, jnp.nan)},
         "validation": nash.measure(model, validation, groups, state)._asdict(),
         "predictions": jnp.packbits(logits > 0),
     }

@@ -1,0 +1,179 @@
+"""Tables 1 and 4 of the Nash-Meta-Learning paper: seven settings, eight methods, both protocols, with verdicts.
+
+Runs go through a store, so that a call goes on where another ended, and several calls at once share the work. The
+verdicts on cells and claims are printed and written as Markdown; every measurement of every epoch stays in the store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from rich.console import Console
+
+from badrjax import results
+from badrjax.checks import unknown_name
+from experiments import nash, nash_protocol, nash_runs, nash_verdicts, running
+
+# A file that is not there, and that cannot be downloaded either.
+MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Tables 1 and 4 of Nash-Meta-Learning, each cell and claim with a verdict."""
+
+    datasets: tuple[str, ...] = tuple(nash_protocol.SETTINGS)
+    """Which of the seven settings."""
+    methods: tuple[str, ...] = tuple(nash.METHODS)
+    """Which of the eight methods."""
+    seeds: int = 50
+    """Seeds 0, 1, ...; verdicts need 50."""
+    protocol: Literal["paper", "code"] = "code"
+    """As the text of the paper has it, or as its published code does."""
+    changes: tuple[str, ...] = ()
+    """Options of the protocol that are changed, such as cells=groups f1_term=false."""
+    split: Literal["auto", "official", "balanced"] = "auto"
+    """The paper's splits, balanced ones drawn here, or the first where their files are there."""
+    split_seed: int = 0
+    """Seed of balanced splits."""
+    epochs: int | None = None
+    """Another number of epochs than Table 3's, to try things out."""
+    block: int = 10
+    """Seeds side by side."""
+    diagnostics: int = 8
+    """Measure alignment on every n-th batch."""
+    store: Path = field(default_factory=lambda: Path("outputs/nash_table1/runs"))
+    """Directory of the runs; a sweep for each setting and protocol."""
+    out: Path = field(default_factory=lambda: Path("outputs/nash_table1"))
+    """Directory of the verdicts."""
+    data_home: Path | None = None
+    """Directory with raw files, searched before BADRJAX_DATA and the bundled ones."""
+    runs_only: bool = False
+    """Run and store, and leave the verdicts to another call: for processes that help."""
+    cache: bool = True
+    """Keep compiled programs in .jax_cache between runs."""
+
+
+def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
+    """Run what is missing, judge, print and write; the frame of verdicts on cells."""
+    console = console or Console()
+    protocol = _check(settings)
+    if settings.cache:
+        running.use_compilation_cache()
+    settings.out.mkdir(parents=True, exist_ok=True)
+    entries, claims, done = [], [], {}
+    for name in settings.datasets:
+        runs = _run(name, protocol, settings, console)
+        done[name] = runs
+        if runs is not None and not settings.runs_only:
+            entries += nash_verdicts.entries(runs, protocol)
+            claims += nash_verdicts.claims(runs)
+    if settings.runs_only or not entries:
+        return None
+    cells = results.ledger_table(entries)
+    claimed = results.claim_table(claims) if claims else None
+    _write(settings, protocol, done, cells, claimed)
+    _print(console, cells, claimed)
+    return cells
+
+
+def _run(
+    name: str, protocol: nash_protocol.Protocol, settings: Settings, console: Console
+) -> nash_verdicts.Runs | None:
+    """The runs of a setting, or `None`, with the reason said, where its data are not there."""
+    start = time.perf_counter()
+    try:
+        dataset, splits, kind = _load(name, protocol, settings)
+    except MISSING as error:
+        console.print(f"{name}: NOT RUN, {error}", markup=False)
+        return None
+    result = nash_runs.sweep(
+        name,
+        protocol,
+        nash_runs.to_rows(dataset, splits),
+        settings.methods,
+        range(settings.seeds),
+        store=settings.store / _name_of(name, protocol, settings, kind),
+        block=settings.block,
+        epochs=settings.epochs,
+        diagnostics=settings.diagnostics,
+    )
+    seconds = time.perf_counter() - start
+    console.print(f"{name}: {kind} split, {len(result.frame())} runs, {seconds:.0f} s in this call")
+    return nash_verdicts.Runs(name, result.frame(), dataset, splits)
+
+
+def _load(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> tuple[Any, Any, str]:
+    kinds: tuple[Any, ...] = ("official", "balanced") if settings.split == "auto" else (settings.split,)
+    for kind in kinds:
+        try:
+            return *nash_runs.load(name, protocol, kind, settings.split_seed, settings.data_home), kind
+        except MISSING:
+            if kind == kinds[-1]:
+                raise
+    raise AssertionError("there is at least one kind")
+
+
+def _name_of(name: str, protocol: nash_protocol.Protocol, settings: Settings, kind: str) -> str:
+    """A directory for each sweep: what is changed is part of its name."""
+    parts = [name, settings.protocol, *(change.replace("=", "_") for change in settings.changes)]
+    if kind == "balanced":
+        parts.append(f"balanced{settings.split_seed}")
+    if settings.epochs is not None:
+        parts.append(f"{settings.epochs}epochs")
+    return "-".join(parts)
+
+
+def _write(
+    settings: Settings,
+    protocol: nash_protocol.Protocol,
+    done: Mapping[str, nash_verdicts.Runs | None],
+    cells: pd.DataFrame,
+    claimed: pd.DataFrame | None,
+) -> None:
+    """The verdicts as tables and as Markdown, with where they come from."""
+    there = {name: runs for name, runs in done.items() if runs is not None}
+    data = {
+        name: results.dataset_checksum([runs.dataset.x, runs.dataset.y, runs.dataset.group, *runs.splits])
+        for name, runs in there.items()
+    }
+    origin = results.provenance(settings=asdict(settings) | {"options": asdict(protocol)}, data=data)
+    folder = settings.out / "-".join([settings.protocol, *settings.changes]).replace("=", "_")
+    results.write_results(cells, origin, folder)
+    parts = [f"# Tables 1 and 4, protocol {settings.protocol} {' '.join(settings.changes)}\n", "## Cells\n",
+             results.ledger_markdown(cells)]  # fmt: skip
+    if claimed is not None:
+        claimed.to_csv(folder / "claims.csv", index=False)
+        parts += ["## Two stages against one\n", results.claims_markdown(claimed)]
+    (folder / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _print(console: Console, cells: pd.DataFrame, claimed: pd.DataFrame | None) -> None:
+    columns = ["dataset", "method", "metric", "paper", "ours", "half_width", "p_adjusted", "floor", "verdict"]
+    with pd.option_context("display.max_rows", None, "display.width", 200, "display.precision", 3):
+        console.print(cells[columns].to_string(index=False), markup=False, highlight=False)
+        console.print(results.counts_sentence(cells), markup=False)
+        if claimed is not None:
+            shown = claimed[["dataset", "goal", "metric", "estimate", "low", "high", "p_holm", "verdict"]]
+            console.print(shown.to_string(index=False), markup=False, highlight=False)
+
+
+def _check(settings: Settings) -> nash_protocol.Protocol:
+    for kind, names, known in (
+        ("dataset", settings.datasets, nash_protocol.SETTINGS),
+        ("method", settings.methods, nash.METHODS),
+    ):
+        if not names:
+            raise ValueError(f"{kind}s must name at least one")
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, known)
+    for name in ("seeds", "block", "diagnostics"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    return nash_protocol.changed(settings.protocol, settings.changes)
