@@ -19,6 +19,8 @@ METRICS = {"overall": "overall AUC", "gap": "Max-gAUCD", "worst": "Worst-gAUC"}
 
 NUM_SEEDS_OF_PAPER = 5
 _RESAMPLED_ROWS = 1000
+# Twice the paper's, below which nothing can be said; and what a verdict should rest on.
+_FEWEST_SEEDS, _SEEDS_OF_A_VERDICT = 2 * NUM_SEEDS_OF_PAPER, 50
 
 
 class Runs(NamedTuple):
@@ -100,12 +102,16 @@ def _entry(
     floor = _floor(runs, overall) if metric == "gap" else None
     if method not in set(runs.frame.method):
         return results.Entry(labels, printed, _tolerance(runs, metric), floor=floor, note="not asked for")
+    num_seeds = runs.frame.seed.nunique()
+    if num_seeds < _FEWEST_SEEDS:
+        note = f"{num_seeds} seeds, and a comparison needs {_FEWEST_SEEDS}"
+        return results.Entry(labels, printed, _tolerance(runs, metric), floor=floor, note=note)
     found = values(runs, protocol, method)
     how: dict[str, Any] = {"epoch": "last"}
     if protocol.epoch != "last":
         how = {"epoch": "group_mean", "scores": found["overall" if protocol.epoch == "test" else "validation"]}
-    cell = results.compare_cell(found[metric], printed, seed=0, min_seeds=min(50, runs.frame.seed.nunique()), **how)
-    note = "" if runs.frame.seed.nunique() >= 50 else f"{runs.frame.seed.nunique()} seeds only"
+    cell = results.compare_cell(found[metric], printed, seed=0, min_seeds=_FEWEST_SEEDS, **how)
+    note = "" if num_seeds >= _SEEDS_OF_A_VERDICT else f"{num_seeds} seeds only"
     return results.Entry(labels, printed, _tolerance(runs, metric), cell, floor, note=note)
 
 
