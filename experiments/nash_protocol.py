@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from badrjax.checks import unknown_name
 
@@ -87,13 +87,12 @@ def changed(protocol: str, changes: tuple[str, ...]) -> Protocol:
 
 def allowed(name: str) -> dict[str, Any]:
     """The values of an option, by their text."""
-    annotations = {field.name: str(field.type) for field in fields(Protocol)}
-    if name not in annotations:
-        raise unknown_name("option of the protocol", name, annotations)
-    if annotations[name] == "bool":
+    kinds = get_type_hints(Protocol)
+    if name not in kinds:
+        raise unknown_name("option of the protocol", name, kinds)
+    if kinds[name] is bool:
         return {"true": True, "false": False}
-    quoted = annotations[name].removeprefix("Literal[").removesuffix("]").split(", ")
-    return {text.strip('"'): text.strip('"') for text in quoted}
+    return {value: value for value in get_args(kinds[name])}
 
 
 class HyperParameters(NamedTuple):

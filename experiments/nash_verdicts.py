@@ -14,8 +14,13 @@ from badrjax import metrics, results
 from experiments import nash, nash_runs
 from experiments.nash_protocol import Protocol
 
-METRICS = {"overall": "overall AUC", "gap": "Max-gAUCD", "worst": "Worst-gAUC"}
-"""The three metrics of the tables, and what the paper calls them."""
+METRICS = ("overall", "gap", "worst")
+"""The three metrics of the tables: Overall AUC, Max-gAUCD and Worst-gAUC."""
+TITLES = {
+    "labels": {"overall": "balanced accuracy", "gap": "its largest gap", "worst": "that of the worst group"},
+    "scores": {"overall": "AUC", "gap": "its largest gap", "worst": "that of the worst group"},
+}
+"""What they are called, by what the AUC is taken of: of predicted labels it is the balanced accuracy."""
 
 NUM_SEEDS_OF_PAPER = 5
 _RESAMPLED_ROWS = 1000
@@ -79,7 +84,7 @@ def claims(runs: Runs) -> list[tuple[Mapping[str, str], results.Claim]]:
                 strata=strata,
                 num_resamples=_RESAMPLED_ROWS,
             )
-            found.append(({"dataset": runs.name, "goal": title, "metric": METRICS[metric]}, claim))
+            found.append(({"dataset": runs.name, "goal": title, "metric": TITLES["labels"][metric]}, claim))
     return found
 
 
@@ -93,7 +98,7 @@ def _entry(
     runs: Runs, protocol: Protocol, method: str, metric: str, paper: Mapping[tuple[str, str], tuple[float, float]]
 ) -> results.Entry:
     printed = results.Printed(paper[method, metric][0], 3, NUM_SEEDS_OF_PAPER)
-    labels = {"dataset": runs.name, "method": nash.METHODS[method], "metric": METRICS[metric]}
+    labels = {"dataset": runs.name, "method": nash.METHODS[method], "metric": TITLES[protocol.auc][metric]}
     overall, gap, worst = (paper[method, name][0] for name in METRICS)
     broken = runs.dataset.num_groups == 2 and bool(results.breaks_worst_identity(overall, gap, worst))
     if metric == "worst" and broken:
