@@ -81,7 +81,7 @@ def test_methods_follow_the_protocol(protocol):
     stale = {name for name, found in settings.items() if found.batch_size is not None}
     assert stale == ({"nash_learning_to_reweight"} if protocol is CODE else set())
     state = made["dro"].init(jax.random.key(0), model.init(jax.random.key(0)))
-    _, info = made["dro"].step(jax.random.key(1), state, rows())
+    _, info = jax.jit(made["dro"].step)(jax.random.key(1), state, rows())
     # Three whole rows of eight are the worst 40%; the ball moves all weights.
     share = float(info.share)
     assert share == pytest.approx(3 / 8) if protocol is CODE else 0 < share < 1

@@ -53,6 +53,7 @@ def test_going_on_from_a_store_gives_the_same_frame(finished, tmp_path, monkeypa
     pd.testing.assert_frame_equal(again, frame)
 
 
+@pytest.mark.slow
 def test_a_store_of_half_the_rules_is_gone_on_with(finished, tmp_path):
     console = Console(quiet=True)
     nash_synthetic.main(settings(tmp_path, rules=("pcgrad",)), console)

@@ -35,7 +35,7 @@ def splits(dataset):
     return bx.datasets.split(dataset, "balanced", 0, test_fraction=0.3)
 
 
-@pytest.mark.parametrize("method", ["baseline", "nash_learning_to_reweight"])
+@pytest.mark.parametrize("method", ["nash_learning_to_reweight", pytest.param("baseline", marks=pytest.mark.slow)])
 def test_a_trial_measures_every_epoch(dataset, splits, method):
     rows = nash_runs.to_rows(dataset, splits)
     chosen = HyperParameters(0.05, 0.0, 16, num_epochs=3, bargaining_epochs=1, hidden=(8,))
@@ -130,6 +130,7 @@ def test_a_method_that_was_not_asked_for_is_not_run(dataset, splits):
 
 def test_claims_compare_the_stages_of_each_goal(dataset, splits, monkeypatch):
     monkeypatch.setattr(nash_verdicts, "_RESAMPLED_ROWS", 50)
+    monkeypatch.setattr(nash_verdicts, "METRICS", ("overall",))  # each compiles a bootstrap of its own
     means = dict.fromkeys(nash.GOALS, 0.7) | {f"nash_{goal}": 0.95 for goal in nash.GOALS}
     means["nash_forml"] = 0.45
     table = bx.results.claim_table(nash_verdicts.claims(made_up_runs(dataset, splits, means, num_seeds=10)))
@@ -139,7 +140,7 @@ def test_claims_compare_the_stages_of_each_goal(dataset, splits, monkeypatch):
 
 def settings(folder, **changes):
     defaults = {
-        "datasets": ("adult_sex",), "methods": ("baseline", "dro"), "seeds": 2, "epochs": 1, "block": 2,
+        "datasets": ("adult_sex",), "methods": ("baseline",), "seeds": 2, "epochs": 1, "block": 2,
         "split": "balanced", "store": folder / "runs", "out": folder, "cache": False,
     }  # fmt: skip
     return nash_table1.Settings(**defaults | changes)
@@ -149,7 +150,7 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     console = Console(width=200, force_terminal=False)
     first = nash_table1.main(settings(tmp_path), console)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-    assert len(files) == 2
+    assert len(files) == 1
     again = nash_table1.main(settings(tmp_path), console)
     pd.testing.assert_frame_equal(first, again)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == files

@@ -63,8 +63,11 @@ def test_chi_square_weights_are_those_of_repeated_rows(losses, repeats, fraction
     assert np.isfinite(found).all()
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(), repeats.sum(), rtol=1e-4)
-    each = np.asarray(chi_square_weights(jnp.repeat(losses, repeats), fraction, jnp.ones(repeats.sum())))
-    np.testing.assert_allclose(found @ losses, each @ np.repeat(losses, repeats), rtol=2e-3, atol=1e-4)
+    repeated = np.zeros(18, np.float32)  # the rest is padding, so that all are one program
+    repeated[: repeats.sum()] = np.repeat(losses, repeats)
+    real = np.arange(18) < repeats.sum()
+    each = np.asarray(chi_square_weights(jnp.asarray(repeated), fraction, jnp.asarray(real, jnp.float32)))
+    np.testing.assert_allclose(found @ losses, each @ repeated, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("losses", [[1.0] * 5, [0.0, 0.0, 0.0, 0.0, 1e-30], [3.0, 3.0, 3.0, 3.0, 3.000001]])

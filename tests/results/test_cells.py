@@ -38,6 +38,7 @@ def test_identical_processes_differ_in_a_twentieth_of_cells():
     assert np.mean(p <= 0.01) < 0.022
 
 
+@pytest.mark.slow
 def test_the_same_holds_where_the_epoch_is_selected():
     generator = np.random.default_rng(1)
     p = p_values(lambda: selected(generator), 600)
