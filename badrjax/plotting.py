@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,20 +60,76 @@ def stages_figure(
             colour = COLOURS[-1] if stage == "two stages" else COLOURS[3]
             mean_and_range(lower, stages[stage]["aligned"], colour=colour, label=f"aligned, {stage}", style=style)
         for axes in (upper, lower):
-            if bargaining_epochs > 0:
-                axes.axvspan(0.5, bargaining_epochs + 0.5, color="0.88", lw=0, zorder=0)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", alpha=0.3)
+            _finish_panel(axes, bargaining_epochs)
         upper.set_title(goal)
         lower.set_xlabel("epoch")
         lower.set_ylim(-0.03, 1.03)
     grid[0, 0].set_ylabel("test accuracy by group")
     grid[1, 0].set_ylabel("share of batches with\nevery cell aligned")
-    # From every column, for a goal may lack one of the stages.
+    _legend_below(figure, grid.flat)
+    figure.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
+    return figure
+
+
+def curves_figure(
+    columns: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
+    *,
+    rows: Mapping[str, str],
+    title: str,
+    rates: Collection[str] = (),
+    shaded: Mapping[str, int] | None = None,
+    styles: Mapping[str, str] | None = None,
+) -> Any:
+    """Curves over epochs in a grid of panels, a line the mean over seeds and a band their range.
+
+    Args:
+        columns: by title of a column, then key of a row, then name of a line, values `f[S, epochs]`; a panel may lack
+            lines that others have, and a name has one colour throughout.
+        rows: label of the vertical axis by key of a row, in order.
+        title: of the figure.
+        rates: keys of the rows that are drawn from 0 to 1.
+        shaded: by title of a column, how many of the first epochs are shaded; none where it is not listed.
+        styles: matplotlib's line style by name of a line; solid where it is not listed.
+
+    Returns:
+        A matplotlib `Figure`, not shown and not saved.
+    """
+    from matplotlib.figure import Figure
+
+    size = (3.6 * len(columns) + 0.6, 2.3 * len(rows) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+    names = dict.fromkeys(name for panels in columns.values() for lines in panels.values() for name in lines)
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    for (column, panels), axes_of_column in zip(columns.items(), grid.T, strict=True):
+        for key, axes in zip(rows, axes_of_column, strict=True):
+            for name, values in panels.get(key, {}).items():
+                style = (styles or {}).get(name, "-")
+                mean_and_range(axes, values, colour=colours[name], label=name, style=style)
+            _finish_panel(axes, (shaded or {}).get(column, 0))
+            if key in rates:
+                axes.set_ylim(-0.03, 1.03)
+        axes_of_column[0].set_title(column)
+        axes_of_column[-1].set_xlabel("epoch")
+    for label, axes in zip(rows.values(), grid[:, 0], strict=True):
+        axes.set_ylabel(label)
+    figure.align_ylabels()
+    _legend_below(figure, grid.flat)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _finish_panel(axes: Any, shaded_epochs: int) -> None:
+    if shaded_epochs > 0:
+        axes.axvspan(0.5, shaded_epochs + 0.5, color="0.88", lw=0, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _legend_below(figure: Any, panels: Iterable[Any]) -> None:
+    """One legend for all panels, for some may lack lines that others have."""
     named: dict[str, Any] = {}
-    for axes in grid.flat:
+    for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
-    return figure

@@ -72,3 +72,30 @@ def test_more_groups_than_colours():
         {"LtR": {"one stage": many}}, group_names=[f"group {k}" for k in range(9)], bargaining_epochs=0, title="States"
     )
     assert len(drawn.axes[0].lines) == 9
+
+
+def grid(**options):
+    lines = {"one": np.full((3, 4), 0.2), "two": np.full((3, 6), 0.7)}
+    columns = {"LtR": {"rate": lines, "loss": {"two": lines["two"]}}, "FORML": {"rate": {"two": lines["two"]}}}
+    return plotting.curves_figure(columns, rows={"loss": "loss", "rate": "share"}, title="Adult", **options)
+
+
+def test_curves_share_a_colour_by_name_and_may_be_missing():
+    drawn = grid(rates=("rate",), shaded={"LtR": 2}, styles={"one": "--"})
+    loss, empty, rate, other = drawn.axes
+    assert (len(loss.lines), len(empty.lines), len(rate.lines), len(other.lines)) == (1, 0, 2, 1)
+    assert loss.lines[0].get_color() == rate.lines[1].get_color() == other.lines[0].get_color()
+    assert rate.lines[0].get_linestyle() == "--"
+    assert rate.get_ylim() == (-0.03, 1.03)
+    assert [len(axes.patches) for axes in drawn.axes] == [1, 0, 1, 0]  # only one column is shaded
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["two", "one"]
+    assert (loss.get_ylabel(), rate.get_ylabel(), other.get_xlabel()) == ("loss", "share", "epoch")
+
+
+def test_nothing_overlaps_outside_the_grid():
+    drawn = grid()
+    drawn.draw_without_rendering()
+    legend, title = drawn.legends[0].get_window_extent(), drawn._suptitle.get_window_extent()
+    for axes in drawn.axes:
+        assert not axes.get_tightbbox().overlaps(legend)
+        assert not axes.get_tightbbox().overlaps(title)
