@@ -22,9 +22,21 @@ EXPERIMENTS = {
         "experiments.nash_demo",
         "Nash-Meta-Learning against its one-stage twins, plain training and DRO on Adult (sex)",
     ),
+    "nash_figure2": Experiment(
+        "experiments.nash_figure2",
+        "instability and alignment of one-stage meta-learning, Figure 2 of Nash-Meta-Learning",
+    ),
+    "nash_figure46": Experiment(
+        "experiments.nash_figure46",
+        "alignment and feasibility by epoch with and without bargaining, Figures 4 and 6",
+    ),
     "nash_synthetic": Experiment(
         "experiments.nash_synthetic",
         "two-stage bargaining and other rules on a two-objective problem with a known Pareto front",
+    ),
+    "nash_table5": Experiment(
+        "experiments.nash_table5",
+        "mutual information of the validation rows by several estimators, Table 5",
     ),
 }
 

@@ -1,0 +1,261 @@
+"""Runs of the Nash-Meta-Learning settings as arrays by epoch: what the experiments on whole curves share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+import badrjax as bx
+from badrjax import results
+from badrjax.checks import unknown_name
+from experiments import nash, nash_demo, nash_protocol, nash_runs
+from experiments.nash_protocol import SETTINGS, HyperParameters, Protocol
+
+# A file that is not there, and that cannot be downloaded either.
+MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the runs behind curves are made, whatever is read off them."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds of initial weights, order of rows and dropout; the same for all methods, so that they are paired."""
+    protocol: Literal["paper", "code"] = "code"
+    """The text of the paper, or its published code, which its numbers are from."""
+    changes: tuple[str, ...] = ()
+    """Options of the protocol set otherwise, such as cells=groups."""
+    split: Literal["auto", "official", "balanced"] = "auto"
+    """The paper's index file, a balanced split drawn here, or the first where its file is there and else the second."""
+    split_seed: int = 0
+    """Seed of the balanced split."""
+    epochs: int | None = None
+    """Another number of epochs, for shorter runs; bargaining cannot outlast them."""
+    diagnostics: int = 1
+    """Measure the alignment of one-stage methods on every n-th batch."""
+    block: int = 5
+    """Seeds side by side."""
+    store: Path | None = None
+    """Directory that keeps finished runs, so that another call goes on where one ended."""
+    data_home: Path | None = None
+    """Directory with raw files, searched before BADRJAX_DATA and the bundled copy."""
+    cache: bool = True
+    """Keep compiled programs in .jax_cache between runs."""
+
+    def chosen_protocol(self) -> Protocol:
+        """The protocol with its changes."""
+        return nash_protocol.changed(self.protocol, self.changes)
+
+
+class Curves(NamedTuple):
+    """All runs of a setting.
+
+    Attributes:
+        name: a key of `nash_protocol.SETTINGS`.
+        values: by method and then metric (`test.overall`, `steps.aligned`, ...), `f[S, E]` or, by group, `f[S, E, K]`.
+        seeds: the S seeds.
+        chosen: hyper-parameters, with the epochs that were run.
+        split: which split it is.
+        num_batches: batches an epoch.
+        checksum: SHA-256 of the scaled data and the split.
+    """
+
+    name: str
+    values: Mapping[str, Mapping[str, np.ndarray]]
+    seeds: tuple[int, ...]
+    chosen: HyperParameters
+    split: str
+    num_batches: int
+    checksum: str
+
+    @property
+    def title(self) -> str:
+        """The setting as a person would name it."""
+        return SETTINGS[self.name].title
+
+    def described(self) -> str:
+        """A line on the rows and the epochs."""
+        chosen = self.chosen
+        return (
+            f"{self.title}: {self.split} split, {self.num_batches} batches of {chosen.batch_size} an epoch, "
+            f"{chosen.num_epochs} epochs ({chosen.bargaining_epochs} of them bargaining, in two stages), "
+            f"{len(self.seeds)} seeds"
+        )
+
+
+def run(name: str, methods: Sequence[str], options: Options, *, progress: bool = True) -> Curves:
+    """Every method from every seed on one setting; see `nash_runs.sweep`."""
+    protocol = options.chosen_protocol()
+    dataset, splits, split = load(name, options)
+    rows = nash_runs.to_rows(dataset, splits)
+    chosen = nash_protocol.hyper_parameters(name, protocol)
+    if options.epochs is not None:
+        chosen = nash_demo.replace_epochs(chosen, options.epochs)
+    swept = nash_runs.sweep(
+        name,
+        protocol,
+        rows,
+        methods,
+        options.seeds,
+        store=options.store / _name_of(name, split, options) if options.store else None,
+        block=min(options.block, len(options.seeds)),
+        epochs=options.epochs,
+        diagnostics=options.diagnostics,
+        progress=progress,
+    )
+    checksum = results.dataset_checksum([dataset.x, dataset.y, dataset.group, *splits])
+    num_batches = splits.train.size // chosen.batch_size
+    return Curves(name, arrays(swept), tuple(options.seeds), chosen, split, num_batches, checksum)
+
+
+def load(name: str, options: Options) -> tuple[bx.Dataset, bx.Splits, str]:
+    """The dataset of a setting, its split, and which of the two kinds that is.
+
+    Raises:
+        ValueError: for an unknown setting or an official split that does not fit.
+        FileNotFoundError, ConnectionError, PermissionError: where files of the dataset, or of a split that was asked
+            for, are missing.
+    """
+    protocol, where = options.chosen_protocol(), options.data_home
+    if options.split != "balanced":
+        try:
+            return *nash_runs.load(name, protocol, "official", options.split_seed, where), "official"
+        except MISSING:
+            if options.split == "official":
+                raise
+    return *nash_runs.load(name, protocol, "balanced", options.split_seed, where), "balanced"
+
+
+def arrays(swept: bx.SweepResult) -> dict[str, dict[str, np.ndarray]]:
+    """What a sweep over methods and seeds gave: by method and metric, `[S, E, ...]` in the order of the seeds.
+
+    Packed predictions, and what a method does not report, are left out.
+    """
+    names = [name for name in swept.metrics if name != "predictions"]
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for method, mine in swept.frame().groupby("method", sort=False):
+        kept = [name for name in names if mine[name].notna().all()]
+        found[str(method)] = {name: np.stack(list(mine[name])).astype(float) for name in kept}
+    return found
+
+
+def tidy(curves: Curves, table: str) -> pd.DataFrame:
+    """One value a row: every metric of every method, epoch and seed."""
+    num_epochs = curves.chosen.num_epochs
+    named = {"paper": "nash_meta_learning", "table": table, "dataset": curves.name, "split": curves.split}
+    at = {
+        "seed": np.repeat(curves.seeds, num_epochs),
+        "epoch": np.tile(np.arange(1, num_epochs + 1), len(curves.seeds)),
+    }
+    frames = []
+    for method, metrics in curves.values.items():
+        for metric, values in metrics.items():
+            columns = {metric: values}
+            if values.ndim == 3:
+                columns = {f"{metric}_{k}": values[:, :, k] for k in range(values.shape[2])}
+            for column, of_column in columns.items():
+                labels = {**named, "method": method, "metric": column}
+                frames.append(pd.DataFrame({**labels, **at, "value": of_column.reshape(-1)}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def reported_epoch(metrics: Mapping[str, np.ndarray], rule: Literal["last", "validation", "test"]) -> int:
+    """Position of the epoch that is read: the last, or the one with the best mean over seeds on those rows.
+
+    Selection on test rows is the paper's rule, and optimistic.
+    """
+    if rule == "last":
+        return -1
+    scores = np.asarray(metrics[f"{rule}.overall"]).mean(axis=0)
+    return -1 if np.isnan(scores).all() else int(np.nanargmax(scores))
+
+
+def mean_over(values: np.ndarray, epochs: slice) -> np.ndarray:
+    """Mean of `f[S, E]` over some epochs, `f[S]`; what was not measured (NaN) takes no part, NaN where nothing was."""
+    part = np.asarray(values, float)[:, epochs]
+    known = np.isfinite(part)
+    total, number = np.where(known, part, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.divide(total, number, out=np.full(len(part), np.nan), where=number > 0)
+
+
+def share_below(values: np.ndarray, level: float) -> np.ndarray:
+    """Share of the measured epochs of `f[S, E]` that are below a level, `f[S]`."""
+    values = np.asarray(values, float)
+    return mean_over(np.where(np.isfinite(values), values < level, np.nan), slice(None))
+
+
+def interval_text(values: np.ndarray, form: str = ".3f") -> str:
+    """Mean of one value a seed with Student's 95% half-width; a dash where there is none."""
+    interval = results.mean_interval(values)
+    if interval.num_finite == 0:
+        return "-"
+    half_width = f" ±{interval.half_width:{form.lstrip('+')}}" if interval.num_finite > 1 else ""
+    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
+    return f"{interval.mean:{form}}{half_width}{diverged}"
+
+
+def verdict(differences: np.ndarray) -> str:
+    """Whether a difference `f[S]` is above 0 by Student's 95% interval over paired seeds, given the split."""
+    interval = results.mean_interval(differences)
+    if not interval.half_width >= 0:
+        return "undecided"
+    if interval.mean - interval.half_width > 0:
+        return "holds"
+    return "does not hold" if interval.mean + interval.half_width < 0 else "undecided"
+
+
+def write(frames: Sequence[pd.DataFrame], curves: Sequence[Curves], settings: Any, out: Path) -> Path:
+    """Write the tidy frames of all settings with their provenance; returns the path of `results.csv`."""
+    chosen = {one.name: {"split": one.split, "hyper_parameters": one.chosen._asdict()} for one in curves}
+    origin = results.provenance(
+        settings=asdict(settings) | {"resolved_protocol": asdict(settings.chosen_protocol()), "runs": chosen},
+        data={one.name: one.checksum for one in curves},
+    )
+    return results.write_results(pd.concat(frames, ignore_index=True), origin, out)
+
+
+def check(options: Options, datasets: Sequence[str], methods: Sequence[str]) -> None:
+    """Refuse what cannot be run, before any work.
+
+    Raises:
+        ValueError: for unknown or repeated names, none at all, or numbers out of range.
+    """
+    options.chosen_protocol()
+    for kind, names, known in (("dataset", datasets, SETTINGS), ("method", methods, nash.METHODS)):
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{kind}s must name at least one, each once, got {list(names)}")
+    seeds = options.seeds
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise ValueError(f"seeds must be distinct, not negative and below 2**32, got {list(seeds)}")
+    for name in ("epochs", "diagnostics", "block"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def announce(console: Console, curves: Curves) -> None:
+    """Say what was run, and what it cannot show."""
+    console.print(curves.described())
+    if curves.split == "balanced":
+        console.print("  the split is drawn here, so the paper's numbers are of other test rows")
+    if len(curves.seeds) < 5:
+        console.print(f"  {len(curves.seeds)} seeds: intervals this wide decide little")
+
+
+def _name_of(name: str, split: str, options: Options) -> str:
+    """A directory for each sweep: what is changed is part of its name."""
+    parts = [name, options.protocol, *(change.replace("=", "_") for change in options.changes)]
+    if split == "balanced":
+        parts.append(f"balanced{options.split_seed}")
+    if options.epochs is not None:
+        parts.append(f"{options.epochs}epochs")
+    return "-".join([*parts, f"every{options.diagnostics}"])
