@@ -144,8 +144,8 @@ def claims(every: Sequence[Curves]) -> Iterator[str]:
             for metric in METRICS:
                 printed = paper[method, metric][0] - paper["baseline", metric][0]
                 ours = last[metric][method] - last[metric]["baseline"]
-                same = verdict(ours * np.sign(printed)) if printed else "the paper has none"
-                moves.append(f"{metric} {interval_text(ours, '+.3f')} (paper {printed:+.3f}; direction {same})")
+                same = f"direction {verdict(ours * np.sign(printed))}" if printed else "no direction"
+                moves.append(f"{metric} {interval_text(ours, '+.3f')} (paper {printed:+.3f}; {same})")
             yield f"{curves.title}, {_title(method)} against the baseline, last epoch: {', '.join(moves)}"
         yield from _conflict(curves)
 
