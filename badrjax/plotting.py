@@ -114,7 +114,7 @@ def curves_figure(
     for label, axes in zip(rows.values(), grid[:, 0], strict=True):
         axes.set_ylabel(label)
     figure.align_ylabels()
-    _legend_below(figure, grid.flat)
+    _legend_below(figure, grid.flat, 2 * len(columns))
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -126,10 +126,11 @@ def _finish_panel(axes: Any, shaded_epochs: int) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
-def _legend_below(figure: Any, panels: Iterable[Any]) -> None:
+def _legend_below(figure: Any, panels: Iterable[Any], num_columns: int = 3) -> None:
     """One legend for all panels, for some may lack lines that others have."""
     named: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    options = {"loc": "outside lower center", "ncols": num_columns, "frameon": False, "fontsize": 9}
+    figure.legend(named.values(), named.keys(), **options)
