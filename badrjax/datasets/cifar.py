@@ -80,10 +80,14 @@ def prepare(
     """Two classes as groups and as labels, the second the rare one of the training part.
 
     The images of each class are the first of the official order, so no seed is needed; the test part is kept
-    whole. Pixels are scaled to [0, 1], a rule that looks at no other image.
+    whole. Pixels are scaled to [0, 1], a rule that looks at no other image. A class may be given by its number, too.
     """
     del variant
     parts: dict[str, Images] = read(contents)
+    first, second = (_name_of_class(parts["train"], asked, archive) for asked in classes)
+    if first == second:
+        raise ValueError(f"classes must name two different classes of {archive}, got {first!r} twice")
+    classes = (first, second)
     rows = {
         "train": _imbalanced(parts["train"], classes, majority_share, num_train, archive),
         "test": np.sort(np.concatenate([_of_class(parts["test"], name, archive) for name in classes])),
@@ -128,6 +132,15 @@ def _imbalanced(
 
 def _of_class(images: Images, name: str, archive: str) -> np.ndarray:
     return np.flatnonzero(images.classes == _position(images, name, archive))
+
+
+def _name_of_class(images: Images, asked: str, archive: str) -> str:
+    """The name of a class given by its name, or by its number from 0."""
+    if asked in images.names or not asked.isdecimal():
+        return asked
+    if int(asked) >= len(images.names):
+        raise ValueError(f"{archive} has classes 0 to {len(images.names) - 1}, got {asked}")
+    return images.names[int(asked)]
 
 
 def _position(images: Images, name: str, archive: str) -> int:

@@ -92,10 +92,19 @@ def test_classes_can_be_turned():
     np.testing.assert_array_equal(turned.features.x, plain.features.x)
 
 
+def test_classes_by_number_are_those_by_name():
+    named, numbered = (prepare(CIFAR10, ten(), classes, 0.5) for classes in (("car", "plane"), ("1", "0")))
+    assert numbered.positive == "plane"
+    np.testing.assert_array_equal(named.features.x, numbered.features.x)
+    np.testing.assert_array_equal(named.attributes["class"].values.text(), numbered.attributes["class"].values.text())
+
+
 @pytest.mark.parametrize(
     ("contents", "keywords", "message"),
     [
         (ten(), {"classes": ("plane", "boat")}, "unknown class of cifar10 'boat'"),
+        (ten(), {"classes": ("plane", "3")}, "has classes 0 to 2, got 3"),
+        (ten(), {"classes": ("plane", "0")}, "got 'plane' twice"),
         (ten(), {"classes": ("plane", "car"), "num_train": 100}, "has 20 training images of 'plane', .* asks for 75"),
         (ten(), {"classes": ("plane", "car"), "share": 0.99, "num_train": 10}, "'car', .* asks for 0"),
         (
