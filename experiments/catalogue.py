@@ -30,6 +30,10 @@ EXPERIMENTS = {
         "experiments.nash_figure46",
         "alignment and feasibility by epoch with and without bargaining, Figures 4 and 6",
     ),
+    "nash_images": Experiment(
+        "experiments.nash_images",
+        "two-stage against one-stage meta-learning of a ResNet-18 on two classes of images, one of them rare",
+    ),
     "nash_synthetic": Experiment(
         "experiments.nash_synthetic",
         "two-stage bargaining and other rules on a two-objective problem with a known Pareto front",

@@ -1,0 +1,142 @@
+"""Runs on imbalanced images as a table and a figure, one stage beside two."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from badrjax import plotting, results
+from experiments import nash
+
+EpochRule = Literal["last", "validation", "test"]
+
+_RULES = {
+    "last": "at the last epoch",
+    "validation": "at the epoch with the best mean accuracy over seeds on the validation images",
+    "test": "at the epoch with the best mean accuracy over seeds on the test images, which is optimistic",
+}
+_STAGES = {"one stage": "", "two stages": "nash_"}
+_STYLES = {"one stage": ("--", plotting.COLOURS[1]), "two stages": ("-", plotting.COLOURS[0])}
+
+
+def reported(frame: pd.DataFrame, method: str, metric: str, rule: EpochRule) -> np.ndarray:
+    """One value a seed, `f[S]`, of a test metric at the epoch that a rule chooses for a method."""
+    values = results.seed_values(frame, method=method, metric=f"test_{metric}")
+    if rule == "last":
+        return values[:, -1]
+    means = results.seed_values(frame, method=method, metric=f"{rule}_accuracy").mean(axis=0)
+    return values[:, -1] if np.isnan(means).all() else values[:, np.nanargmax(means)]
+
+
+def table(frame: pd.DataFrame, rule: EpochRule) -> Table:
+    """A goal a row with one stage, two stages and the difference; sections for accuracy, spread and the worst class.
+
+    Args:
+        frame: tidy, of `nash_images.tidy`.
+        rule: which epoch is reported.
+    """
+    number = frame.seed.nunique()
+    shown = Table(
+        title=f"accuracy on the test images, {_RULES[rule]}",
+        caption=f"mean ± 95% Student interval over {number} seeds; differences are paired by seed; spread: standard "
+        "deviation over seeds of the mean of both classes",
+    )
+    shown.add_column("", no_wrap=True)
+    for header in ("one stage", "two stages", "two - one"):
+        shown.add_column(header, justify="right")
+    present = set(frame.method)
+    alone = [name for name in ("baseline", "dro") if name in present]
+    goals = [goal for goal in nash.GOALS if present & {goal, f"nash_{goal}"}]
+    for metric, title in (("accuracy", "mean of both classes"), ("worst", "worst class")):
+        shown.add_row(title, style="bold")
+        for name in alone:
+            shown.add_row(f"  {nash.METHODS[name]}", _mean(reported(frame, name, metric, rule)), "", "")
+        for goal in goals:
+            one, two = _both(frame, goal, metric, rule)
+            difference = "" if one is None or two is None else _mean(two - one, signed=True)
+            shown.add_row(f"  {nash.GOALS[goal]}", _mean(one), _mean(two), difference)
+        shown.add_section()
+    shown.add_row("spread over seeds", style="bold")
+    for name in alone:
+        shown.add_row(f"  {nash.METHODS[name]}", _spread(reported(frame, name, "accuracy", rule)), "", "")
+    for goal in goals:
+        shown.add_row(f"  {nash.GOALS[goal]}", *map(_spread, _both(frame, goal, "accuracy", rule)), "")
+    return shown
+
+
+def figure(frame: pd.DataFrame, *, bargaining_epochs: int, title: str) -> Any:
+    """Accuracy and worst class on the test images over epochs, a column a goal, with the range over seeds.
+
+    Args:
+        frame: tidy, of `nash_images.tidy`.
+        bargaining_epochs: the epochs that are shaded.
+        title: of the figure.
+
+    Returns:
+        A matplotlib `Figure`, or `None` where no method with a goal was run.
+    """
+    from matplotlib.figure import Figure
+
+    present = set(frame.method)
+    goals = [goal for goal in nash.GOALS if present & {goal, f"nash_{goal}"}]
+    if not goals:
+        return None
+    drawn = Figure(figsize=(3.9 * len(goals) + 0.4, 6.2), layout="constrained")
+    grid = drawn.subplots(2, len(goals), sharex=True, sharey="row", squeeze=False)
+    for row, metric in zip(grid, ("accuracy", "worst"), strict=True):
+        for axes, goal in zip(row, goals, strict=True):
+            _draw(axes, frame, goal, metric, bargaining_epochs)
+    for axes, goal in zip(grid[0], goals, strict=True):
+        axes.set_title(nash.GOALS[goal])
+    for axes in grid[1]:
+        axes.set_xlabel("epoch")
+    grid[0, 0].set_ylabel("test accuracy,\nmean of both classes")
+    grid[1, 0].set_ylabel("test accuracy,\nworst class")
+    named = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    drawn.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
+    return drawn
+
+
+def _draw(axes: Any, frame: pd.DataFrame, goal: str, metric: str, bargaining_epochs: int) -> None:
+    present = set(frame.method)
+    if "baseline" in present:
+        values = results.seed_values(frame, method="baseline", metric=f"test_{metric}")
+        plotting.mean_and_range(axes, values, colour="0.45", label=nash.METHODS["baseline"], style=":")
+    for stage, prefix in _STAGES.items():
+        if prefix + goal in present:
+            style, colour = _STYLES[stage]
+            values = results.seed_values(frame, method=prefix + goal, metric=f"test_{metric}")
+            plotting.mean_and_range(axes, values, colour=colour, label=stage, style=style)
+    if f"nash_{goal}" in present and bargaining_epochs > 0:
+        axes.axvspan(0.5, bargaining_epochs + 0.5, color="0.92", lw=0, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _both(frame: pd.DataFrame, goal: str, metric: str, rule: EpochRule) -> list[np.ndarray | None]:
+    """Values of one and of two stages; `None` for one that was not run."""
+    present = set(frame.method)
+    names = [prefix + goal for prefix in _STAGES.values()]
+    return [reported(frame, name, metric, rule) if name in present else None for name in names]
+
+
+def _mean(values: np.ndarray | None, *, signed: bool = False) -> str:
+    if values is None:
+        return ""
+    interval = results.mean_interval(values)
+    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
+    if interval.num_finite == 0:
+        return diverged.strip(" ()")
+    half_width = f" ±{interval.half_width:.3f}" if interval.num_finite > 1 else ""
+    return f"{interval.mean:{'+' if signed else ''}.3f}{half_width}{diverged}"
+
+
+def _spread(values: np.ndarray | None) -> str:
+    finite = np.array([]) if values is None else values[np.isfinite(values)]
+    return f"{finite.std(ddof=1):.3f}" if finite.size > 1 else ""
