@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import badrjax as bx
 from badrjax.functions import Static
-from experiments import nash
+from experiments import nash, running
 from experiments.image_subsets import Subset
 from experiments.nash_protocol import HyperParameters, Protocol
 
@@ -129,19 +129,9 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
     network, protocol, chosen, diagnostics = settings.value
     model = bx.models.resnet18(num_outputs=2, **network._asdict())
     made = nash.make_method(method, model, rows.validation, 2, chosen, protocol=protocol, diagnostics=diagnostics)
-    init_key, fit_key = jax.random.split(key)
-    result = bx.fit(
-        fit_key,
-        made,
-        model.init(init_key),
-        rows.data,
-        num_epochs=chosen.num_epochs,
-        sampler=bx.shuffled(chosen.batch_size, "drop"),
-        rows=rows.train,
-        evaluate=Partial(_evaluate, model, rows.validation, rows.test),
-    )
-    steps = {name: value for name, value in result.steps._asdict().items() if value.ndim == 1}
-    return {**result.evaluations, "steps": steps}
+    evaluate = Partial(_evaluate, model, rows.validation, rows.test)
+    options = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
+    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **options))
 
 
 def measure(model: bx.Model, images: bx.Batch, params: Any) -> Measured:

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 import badrjax as bx
 from badrjax import metrics
 from badrjax.functions import Static
-from experiments import nash
+from experiments import nash, running
 from experiments.nash_protocol import SETTINGS, Protocol, hyper_parameters
 
 OFFICIAL_SPLIT = {"crime_blackgt6pct": "us_crime_blackgt6pct"}
@@ -122,19 +122,9 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
     made = nash.make_method(
         method, model, rows.validation, num_groups, chosen, protocol=protocol, diagnostics=diagnostics
     )
-    init_key, fit_key = jax.random.split(key)
-    result = bx.fit(
-        fit_key,
-        made,
-        model.init(init_key),
-        rows.data,
-        num_epochs=chosen.num_epochs,
-        sampler=bx.shuffled(chosen.batch_size, "drop"),
-        rows=rows.train,
-        evaluate=Partial(measure, model, rows.validation, rows.test, rows.groups),
-    )
-    steps = {name: value for name, value in result.steps._asdict().items() if value.ndim == 1}
-    return {**result.evaluations, "steps": steps}
+    evaluate = Partial(measure, model, rows.validation, rows.test, rows.groups)
+    options = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
+    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **options))
 
 
 def measure(model: bx.Model, validation: bx.Batch, test: bx.Batch, groups: jax.Array, state: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One program for a block of seeds."""
+"""Runs from new parameters: one, or a block of seeds as one program."""
 
 from __future__ import annotations
 
@@ -30,20 +30,39 @@ def fit_seeds(
     are one compilation whatever the numbers.
     """
 
-    def one(key: Array) -> bx.FitResult:
-        init_key, fit_key = jax.random.split(key)
-        return bx.fit(
-            fit_key,
-            method,
-            model.init(init_key),
-            data,
-            num_epochs=num_epochs,
-            sampler=sampler,
-            rows=rows,
-            evaluate=evaluate,
-        )
+    options = {"num_epochs": num_epochs, "sampler": sampler}
+    return jax.vmap(lambda key: fit_new(key, model, method, data, rows, evaluate, **options))(keys)
 
-    return jax.vmap(one)(keys)
+
+def fit_new(
+    key: Array,
+    model: bx.Model,
+    method: bx.Method,
+    data: bx.Batch,
+    rows: Array,
+    evaluate: Any,
+    *,
+    num_epochs: int,
+    sampler: bx.Sampler,
+) -> bx.FitResult:
+    """`badrjax.fit` from new parameters; the key is split between these and the run, whatever the method."""
+    init_key, fit_key = jax.random.split(key)
+    return bx.fit(
+        fit_key,
+        method,
+        model.init(init_key),
+        data,
+        num_epochs=num_epochs,
+        sampler=sampler,
+        rows=rows,
+        evaluate=evaluate,
+    )
+
+
+def by_epoch(result: bx.FitResult) -> dict[str, Any]:
+    """What was evaluated after each epoch, and `steps`: what the steps reported as one number an epoch, `[E]` each."""
+    steps = {name: value for name, value in result.steps._asdict().items() if value.ndim == 1}
+    return {**result.evaluations, "steps": steps}
 
 
 def use_compilation_cache(directory: str = ".jax_cache") -> None:

@@ -185,15 +185,10 @@ def meta_reweighting(
         diagnostics=diagnostics,
         fallback=fallback,
     )
-    if (fallback == "previous") != (batch_size is not None):
-        raise ValueError("fallback='previous' and batch_size go together: it keeps one number for each row of a batch")
-    if batch_size is not None:
-        check_positive_integer(batch_size=batch_size)
+    _check_numbers(fallback, batch_size, bargaining_epochs)
     if not isinstance(diagnostics, str):
         diagnostics = "step" if diagnostics == 1 else int(diagnostics)
     check_validation(validation, num_groups, cells)
-    if bargaining_epochs is not None and is_concrete(bargaining_epochs) and np.any(np.asarray(bargaining_epochs) < 0):
-        raise ValueError(f"bargaining_epochs must be 0 or more, got {bargaining_epochs}")
     optimizer = optimiser_pytree(optimizer)
     if lookahead == "optimizer":
         check_lookahead(optimizer)
@@ -374,6 +369,15 @@ def _info(
         feasible=update.feasible,
         residual=update.residual,
     )
+
+
+def _check_numbers(fallback: str, batch_size: Any, bargaining_epochs: Any) -> None:
+    if (fallback == "previous") != (batch_size is not None):
+        raise ValueError("fallback='previous' and batch_size go together: it keeps one number for each row of a batch")
+    if batch_size is not None:
+        check_positive_integer(batch_size=batch_size)
+    if bargaining_epochs is not None and is_concrete(bargaining_epochs) and np.any(np.asarray(bargaining_epochs) < 0):
+        raise ValueError(f"bargaining_epochs must be 0 or more, got {bargaining_epochs}")
 
 
 def _check_options(**options: str | int) -> None:
