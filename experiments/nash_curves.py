@@ -252,10 +252,5 @@ def announce(console: Console, curves: Curves) -> None:
 
 
 def _name_of(name: str, split: str, options: Options) -> str:
-    """A directory for each sweep: what is changed is part of its name."""
-    parts = [name, options.protocol, *(change.replace("=", "_") for change in options.changes)]
-    if split == "balanced":
-        parts.append(f"balanced{options.split_seed}")
-    if options.epochs is not None:
-        parts.append(f"{options.epochs}epochs")
-    return "-".join([*parts, f"every{options.diagnostics}"])
+    of_runs = nash_runs.store_name(name, options.protocol, options.changes, split, options.split_seed, options.epochs)
+    return f"{of_runs}-every{options.diagnostics}"

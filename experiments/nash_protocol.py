@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -63,6 +63,18 @@ CODE = Protocol(
     epoch="test",
 )
 PROTOCOLS = {"paper": PAPER, "code": CODE}
+READ_OFF = ("auc", "epoch")
+"""Options of what is read off a run; the run is the same."""
+
+
+def of_training(protocol: Protocol) -> tuple[tuple[str, Any], ...]:
+    """The options that a run depends on, with their values, where these differ from the paper's text.
+
+    `Protocol(**dict(...))` makes the run again. Runs are stored under these, so that one measured before an option
+    existed stays what it is.
+    """
+    named = ((option.name, getattr(protocol, option.name)) for option in fields(Protocol))
+    return tuple((name, value) for name, value in named if name not in READ_OFF and value != getattr(PAPER, name))
 
 
 def changed(protocol: str, changes: tuple[str, ...]) -> Protocol:

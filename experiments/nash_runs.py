@@ -15,7 +15,7 @@ import badrjax as bx
 from badrjax import metrics
 from badrjax.functions import Static
 from experiments import nash, running
-from experiments.nash_protocol import SETTINGS, Protocol, hyper_parameters
+from experiments.nash_protocol import READ_OFF, SETTINGS, Protocol, hyper_parameters, of_training
 
 OFFICIAL_SPLIT = {"crime_blackgt6pct": "us_crime_blackgt6pct"}
 """Settings with more than one official split, and the one that the paper's tables are of."""
@@ -60,6 +60,19 @@ def load(
     return bx.datasets.standardise(dataset, fitted), splits
 
 
+def store_name(
+    name: str, protocol: str, changes: Sequence[str], split: str, split_seed: int, epochs: int | None
+) -> str:
+    """A directory for each sweep: what is changed of the training is part of its name."""
+    parts = [name, protocol]
+    parts += sorted(change.replace("=", "_") for change in changes if change.split("=")[0] not in READ_OFF)
+    if split == "balanced":
+        parts.append(f"balanced{split_seed}")
+    if epochs is not None:
+        parts.append(f"{epochs}epochs")
+    return "-".join(parts)
+
+
 def to_rows(dataset: bx.Dataset, splits: bx.Splits) -> Rows:
     """The rows of a dataset and its split as device arrays."""
     data, validation, test = (bx.to_batch(dataset, rows) for rows in (None, splits.validation, splits.test))
@@ -76,7 +89,7 @@ def sweep(
     store: Path | None,
     block: int,
     epochs: int | None = None,
-    diagnostics: int = 8,
+    diagnostics: int = 16,
     progress: Any = True,
 ) -> bx.SweepResult:
     """Every method from every seed; see `trial`.
@@ -97,7 +110,7 @@ def sweep(
     if epochs is not None:
         chosen = chosen._replace(num_epochs=epochs, bargaining_epochs=min(chosen.bargaining_epochs, epochs))
     bx.shuffled(chosen.batch_size, "drop").check(int(rows.train.shape[0]))
-    run = Partial(trial, settings=Static((protocol, chosen, diagnostics)), rows=rows)
+    run = Partial(trial, settings=Static((of_training(protocol), chosen, diagnostics)), rows=rows)
     trials = bx.sweeps.grid(method=list(methods), seed=list(seeds))
     return bx.sweep(run, trials, store=store, block=block, progress=progress)
 
@@ -108,7 +121,7 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
     Args:
         key: of initial weights, order of rows and dropout; the same for all methods.
         method: a key of `nash.METHODS`.
-        settings: the protocol, the hyper-parameters, and how often alignment is measured.
+        settings: options of `nash_protocol.of_training`, the hyper-parameters, and how often alignment is measured.
         rows: to train, validate and test on.
 
     Returns:
@@ -116,15 +129,16 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
         `auc_by_group` `[E, K]`); `steps`, means of what the method's steps reported; and `predictions` on the test
         rows, packed eight to a byte.
     """
-    protocol, chosen, diagnostics = settings.value
+    options, chosen, diagnostics = settings.value
     model = nash.make_model(rows.data.x.shape[1], chosen)
     num_groups = rows.groups.shape[0]
+    protocol = Protocol(**dict(options))
     made = nash.make_method(
         method, model, rows.validation, num_groups, chosen, protocol=protocol, diagnostics=diagnostics
     )
     evaluate = Partial(measure, model, rows.validation, rows.test, rows.groups)
-    options = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
-    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **options))
+    how = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
+    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **how))
 
 
 def measure(model: bx.Model, validation: bx.Batch, test: bx.Batch, groups: jax.Array, state: Any) -> dict[str, Any]:

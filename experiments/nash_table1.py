@@ -45,7 +45,7 @@ class Settings:
     """Another number of epochs than Table 3's, to try things out."""
     block: int = 10
     """Seeds side by side."""
-    diagnostics: int = 8
+    diagnostics: int = 16
     """Measure alignment on every n-th batch."""
     store: Path = field(default_factory=lambda: Path("outputs/nash_table1/runs"))
     """Directory of the runs; a sweep for each setting and protocol."""
@@ -92,13 +92,16 @@ def _run(
     except MISSING as error:
         console.print(f"{name}: NOT RUN, {error}", markup=False)
         return None
+    directory = nash_runs.store_name(
+        name, settings.protocol, settings.changes, kind, settings.split_seed, settings.epochs
+    )
     result = nash_runs.sweep(
         name,
         protocol,
         nash_runs.to_rows(dataset, splits),
         settings.methods,
         range(settings.seeds),
-        store=settings.store / _name_of(name, protocol, settings, kind),
+        store=settings.store / directory,
         block=settings.block,
         epochs=settings.epochs,
         diagnostics=settings.diagnostics,
@@ -117,16 +120,6 @@ def _load(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> tu
             if kind == kinds[-1]:
                 raise
     raise AssertionError("there is at least one kind")
-
-
-def _name_of(name: str, protocol: nash_protocol.Protocol, settings: Settings, kind: str) -> str:
-    """A directory for each sweep: what is changed is part of its name."""
-    parts = [name, settings.protocol, *(change.replace("=", "_") for change in settings.changes)]
-    if kind == "balanced":
-        parts.append(f"balanced{settings.split_seed}")
-    if settings.epochs is not None:
-        parts.append(f"{settings.epochs}epochs")
-    return "-".join(parts)
 
 
 def _write(

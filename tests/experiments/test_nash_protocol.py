@@ -1,7 +1,7 @@
 """Protocols as options, the settings of Table 3, and what each method is made of under them."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ import pytest
 
 import badrjax as bx
 from experiments import nash, nash_protocol
-from experiments.nash_protocol import CODE, PAPER, SETTINGS, allowed, changed, hyper_parameters
+from experiments.nash_protocol import CODE, PAPER, SETTINGS, Protocol, allowed, changed, hyper_parameters
 
 TARGETS = Path(nash.__file__).parent / "targets"
 
@@ -91,3 +91,11 @@ def test_unknown_methods_are_named():
     chosen = nash_protocol.HyperParameters(0.1, 0.1, 8)
     with pytest.raises(ValueError, match="did you mean 'forml'"):
         nash.make_method("froml", nash.make_model(3, chosen), rows(), 2, chosen)
+
+
+def test_runs_are_known_by_the_options_that_training_depends_on():
+    assert nash_protocol.of_training(PAPER) == ()
+    assert Protocol(**dict(nash_protocol.of_training(CODE))) == replace(CODE, auc=PAPER.auc, epoch=PAPER.epoch)
+    read_off = nash_protocol.changed("code", ("epoch=last", "auc=scores"))
+    assert nash_protocol.of_training(read_off) == nash_protocol.of_training(CODE)
+    assert nash_protocol.of_training(nash_protocol.changed("paper", ("scaling=all",))) == (("scaling", "all"),)

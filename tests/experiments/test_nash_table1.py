@@ -39,7 +39,7 @@ def splits(dataset):
 def test_a_trial_measures_every_epoch(dataset, splits, method):
     rows = nash_runs.to_rows(dataset, splits)
     chosen = HyperParameters(0.05, 0.0, 16, num_epochs=3, bargaining_epochs=1, hidden=(8,))
-    run = Partial(nash_runs.trial, settings=Static((CODE, chosen, 1)), rows=rows)
+    run = Partial(nash_runs.trial, settings=Static((nash_protocol.of_training(CODE), chosen, 1)), rows=rows)
     found = jax.jit(lambda key: run(key, method))(jax.random.key(0))
     predictions = nash_runs.unpacked(found["predictions"], len(splits.test))
     labels, groups = dataset.y[splits.test], dataset.group[splits.test]
