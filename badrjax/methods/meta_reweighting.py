@@ -115,6 +115,7 @@ class _Problem(NamedTuple):
     goal: Partial
     validation: Batch
     bargaining_epochs: Any
+    bargain: Partial
 
 
 class _Update(NamedTuple):
@@ -142,6 +143,7 @@ def meta_reweighting(
     lookahead_dropout: LookaheadDropout = "same",
     validation_dropout: bool = False,
     diagnostics: Diagnostics = "epoch",
+    bargain: Any = None,
     fallback: Fallback = "goal",
     batch_size: int | None = None,
 ) -> Method:
@@ -167,6 +169,9 @@ def meta_reweighting(
         diagnostics: when alignments are measured: on the first batch of each `"epoch"`, every `"step"`, every n-th
             batch of an epoch (an integer), or `"off"`. Bargaining steps need them anyway and always report them;
             elsewhere each costs K more forward passes.
+        bargain: `(gradients f[C, n], present bool[C]) -> NashSolution`, asked for the weights of the C cells in the
+            bargaining stage; `None` means `badrjax.nash_weights_from_gradients`. Anything with `weights`, `feasible`
+            and `residual` will do.
         fallback: what a batch whose bargain has no solution uses: the `"goal"`'s protocol, or the aggregate `u` of the
             `"previous"` batch, entry by entry, as the published code does under the LtR goal; the first batch of a run
             has none before it and uses the goal's.
@@ -175,8 +180,8 @@ def meta_reweighting(
     Raises:
         ValueError: for an unknown goal or option, ids outside `[0, num_groups)`, an empty validation group or cell
             (which), labels not 0/1 with `cells="cells"`, a negative `bargaining_epochs`, an optimiser whose update
-            has no derivative at a zero gradient, or a `batch_size` without its fallback or the other way round; at the
-            first step, for batches of another size.
+            has no derivative at a zero gradient, a `bargain` without `bargaining_epochs`, or a `batch_size` without
+            its fallback or the other way round; at the first step, for batches of another size.
     """
     _check_options(
         cells=cells,
@@ -186,6 +191,8 @@ def meta_reweighting(
         fallback=fallback,
     )
     _check_numbers(fallback, batch_size, bargaining_epochs)
+    if bargain is not None and bargaining_epochs is None:
+        raise ValueError("bargain is asked in the bargaining stage, and there is none: give bargaining_epochs too")
     if not isinstance(diagnostics, str):
         diagnostics = "step" if diagnostics == 1 else int(diagnostics)
     check_validation(validation, num_groups, cells)
@@ -210,6 +217,7 @@ def meta_reweighting(
         resolve_goal(goal),
         validation,
         bargaining_epochs,
+        as_partial(nash_weights_from_gradients if bargain is None else bargain),
     )
     init = Partial(_init, Static(batch_size), optimizer)
     return Method(init, Partial(_step, Static(settings), problem), Partial(_end_epoch))
@@ -248,7 +256,7 @@ def _step(settings: Static, problem: _Problem, key: Any, state: MetaState, batch
         validation_key,
     )
     stage = _stage(config, problem, state)
-    update = _aggregate(config, upper, state.params, stage, push, weight)
+    update = _aggregate(config, problem.bargain, upper, state.params, stage, push, weight)
     update, previous = _fall_back(state.previous, update, weight)
     weights = _clipped_unit(update.aggregate, weight)
     if config.lookahead_dropout == "same":
@@ -281,7 +289,13 @@ def _stage(config: _Settings, problem: _Problem, state: MetaState) -> Array:
 
 
 def _aggregate(
-    config: _Settings, upper: UpperLevel, params: Any, stage: Array, push: Callable[[Any], Array], weight: Array
+    config: _Settings,
+    bargain: Partial,
+    upper: UpperLevel,
+    params: Any,
+    stage: Array,
+    push: Callable[[Any], Array],
+    weight: Array,
 ) -> _Update:
     """The aggregate `u` by the branch of this stage, so that each step pays only for what it uses."""
     beta = upper.protocol
@@ -298,8 +312,8 @@ def _aggregate(
         aligned = alignment(counted, aggregate * jnp.sqrt(weight))
         return _Update(aggregate, protocol, aligned, hypergradients, feasible, residual)
 
-    def bargain(counted: Array) -> tuple[Array, Array, Array]:
-        solution = nash_weights_from_gradients(counted, upper.present)
+    def bargained(counted: Array) -> tuple[Array, Array, Array]:
+        solution = bargain(counted, upper.present)
         protocol = jnp.where(solution.feasible, solution.weights, beta)
         return protocol, solution.feasible.astype(weight.dtype), solution.residual
 
@@ -308,7 +322,7 @@ def _aggregate(
         missing = jnp.full((num_cells, *weight.shape), jnp.nan, weight.dtype)
         return _Update(aggregate, beta, missing[:, 0], missing, unknown, unknown)
 
-    branches = [lambda: measured(bargain), lambda: measured(lambda _: (beta, unknown, unknown)), goal_only]
+    branches = [lambda: measured(bargained), lambda: measured(lambda _: (beta, unknown, unknown)), goal_only]
     wanted = [config.bargains, config.diagnostics != "off", config.diagnostics != "step"]
     kept = [i for i, want in enumerate(wanted) if want]
     if len(kept) == 1:

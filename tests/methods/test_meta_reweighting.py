@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from jax.tree_util import Partial
 
 import badrjax as bx
+from badrjax.bargaining import NashSolution
 from badrjax.methods import GOALS
 from tests.methods import cases
 
@@ -117,6 +119,22 @@ def test_an_infeasible_bargain_falls_back_to_the_goal():
     assert info.aligned == 0
 
 
+def equal_bargain(gradients, present, feasible):
+    weights = present / present.sum()
+    return NashSolution(weights, feasible > 0, jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+
+def test_another_bargain_can_be_asked():
+    def after(method):
+        return step(method)[0].params
+
+    # Equal weights are what LtR aims at, and one that always fails leaves the goal.
+    found = after(meta("forml", bargaining_epochs=1, bargain=Partial(equal_bargain, feasible=1.0)))
+    chex.assert_trees_all_close(found, after(meta("learning_to_reweight")), rtol=1e-6)
+    failed = after(meta("forml", bargaining_epochs=1, bargain=Partial(equal_bargain, feasible=0.0)))
+    chex.assert_trees_all_close(failed, after(meta("forml")), rtol=1e-6)
+
+
 def test_stages_follow_the_epochs():
     method = bx.nash_meta(
         bx.losses.cross_entropy(cases.network()), cases.sgd(), cases.validation_rows(), num_groups=2,
@@ -198,6 +216,7 @@ BAD = [
     ({"diagnostics": "epochs"}, "did you mean 'epoch'"),
     ({"diagnostics": 0}, "diagnostics"),
     ({"bargaining_epochs": -1}, "bargaining_epochs"),
+    ({"bargain": equal_bargain}, "give bargaining_epochs too"),
     ({"num_groups": 3}, "no row of group 2"),
     ({"num_groups": 1}, r"must lie in \[0, 1\)"),
 ]
