@@ -18,6 +18,10 @@ EXPERIMENTS = {
         "experiments.nash_table1",
         "Tables 1 and 4 of Nash-Meta-Learning: seven settings, eight methods, a verdict for each cell and claim",
     ),
+    "nash_causes": Experiment(
+        "experiments.nash_causes",
+        "which difference between the paper's text and its code moves a cell of Tables 1 and 4",
+    ),
     "nash_demo": Experiment(
         "experiments.nash_demo",
         "Nash-Meta-Learning against its one-stage twins, plain training and DRO on Adult (sex)",

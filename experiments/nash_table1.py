@@ -62,29 +62,28 @@ class Settings:
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
     """Run what is missing, judge, print and write; the frame of verdicts on cells."""
     console = console or Console()
-    protocol = _check(settings)
+    protocol = check(settings)
     if settings.cache:
         running.use_compilation_cache()
     settings.out.mkdir(parents=True, exist_ok=True)
-    entries, claims, done = [], [], {}
+    entries, claims, chosen, done = [], [], [], {}
     for name in settings.datasets:
-        runs = _run(name, protocol, settings, console)
+        runs = run(name, protocol, settings, console)
         done[name] = runs
         if runs is not None and not settings.runs_only:
             entries += nash_verdicts.entries(runs, protocol)
             claims += nash_verdicts.claims(runs)
+            chosen += nash_verdicts.selections(runs, protocol)
     if settings.runs_only or not entries:
         return None
     cells = results.ledger_table(entries)
     claimed = results.claim_table(claims) if claims else None
-    _write(settings, protocol, done, cells, claimed)
+    _write(settings, protocol, done, cells, claimed, pd.DataFrame(chosen))
     _print(console, cells, claimed)
     return cells
 
 
-def _run(
-    name: str, protocol: nash_protocol.Protocol, settings: Settings, console: Console
-) -> nash_verdicts.Runs | None:
+def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console: Console) -> nash_verdicts.Runs | None:
     """The runs of a setting, or `None`, with the reason said, where its data are not there."""
     start = time.perf_counter()
     try:
@@ -128,6 +127,7 @@ def _write(
     done: Mapping[str, nash_verdicts.Runs | None],
     cells: pd.DataFrame,
     claimed: pd.DataFrame | None,
+    chosen: pd.DataFrame,
 ) -> None:
     """The verdicts as tables and as Markdown, with where they come from."""
     there = {name: runs for name, runs in done.items() if runs is not None}
@@ -143,6 +143,8 @@ def _write(
     if claimed is not None:
         claimed.to_csv(folder / "claims.csv", index=False)
         parts += ["## Two stages against one\n", results.claims_markdown(claimed)]
+    chosen.to_csv(folder / "selections.csv", index=False)
+    parts += ["## The choice of the epoch\n", nash_verdicts.selections_markdown(chosen)]
     (folder / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -156,7 +158,8 @@ def _print(console: Console, cells: pd.DataFrame, claimed: pd.DataFrame | None) 
             console.print(shown.to_string(index=False), markup=False, highlight=False)
 
 
-def _check(settings: Settings) -> nash_protocol.Protocol:
+def check(settings: Settings) -> nash_protocol.Protocol:
+    """The protocol with its changes; `ValueError` with the remedy for settings that cannot be run."""
     for kind, names, known in (
         ("dataset", settings.datasets, nash_protocol.SETTINGS),
         ("method", settings.methods, nash.METHODS),

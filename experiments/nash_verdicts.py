@@ -88,10 +88,29 @@ def claims(runs: Runs) -> list[tuple[Mapping[str, str], results.Claim]]:
     return found
 
 
-def selections(runs: Runs, protocol: Protocol, method: str, metric: str) -> results.Selections:
-    """A cell at the last epoch, at each seed's best validation loss, and at the group's best test epoch."""
-    found = values(runs, protocol, method)
-    return results.compare_selections(found[metric], found["validation"], found["overall"], seed=0)
+def selections(runs: Runs, protocol: Protocol) -> list[dict[str, Any]]:
+    """Each cell at the last epoch, at each seed's best validation loss and at a group's best test epoch, a row each."""
+    found = []
+    for method in (name for name in nash.METHODS if name in set(runs.frame.method)):
+        measured = values(runs, protocol, method)
+        for metric in METRICS:
+            chosen = results.compare_selections(measured[metric], measured["validation"], measured["overall"], seed=0)
+            row = {"dataset": runs.name, "method": nash.METHODS[method], "metric": TITLES[protocol.auc][metric]}
+            for rule, interval in chosen._asdict().items():
+                row |= {rule: interval.mean, f"{rule}_half_width": interval.half_width}
+            found.append(row)
+    return found
+
+
+def selections_markdown(chosen: pd.DataFrame) -> str:
+    """`selections` as Markdown: mean ± half-width of the 95% interval over seeds."""
+    rules = ("last", "validation", "test", "optimism")
+    rows = [
+        [row["dataset"], row["method"], row["metric"]]
+        + [f"{row[rule]:.3f} ± {row[f'{rule}_half_width']:.3f}" for rule in rules]
+        for row in chosen.to_dict("records")
+    ]
+    return results.markdown_table(["dataset", "method", "metric", *rules], rows)
 
 
 def _entry(

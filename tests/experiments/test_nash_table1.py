@@ -159,6 +159,10 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     origin = json.loads((tmp_path / "code" / "provenance.json").read_text())
     assert origin["settings"]["options"]["cells"] == "cells"
     assert "2 seeds, and a comparison needs 10" in text
+    chosen = pd.read_csv(tmp_path / "code" / "selections.csv")
+    assert chosen.metric.tolist() == list(nash_verdicts.TITLES["labels"].values())
+    np.testing.assert_allclose(chosen.optimism, chosen.test - chosen.validation, atol=1e-12)
+    assert text.count("| adult_sex | Baseline | balanced accuracy |") == 2
     assert nash_table1.main(settings(tmp_path, runs_only=True), console) is None
 
 
