@@ -8,6 +8,7 @@ Three steps are kept apart: `gramian(gradients)`, a rule that turns `[K, K]` int
 from badrjax.bargaining.cagrad import cagrad_weights
 from badrjax.bargaining.generalized_mean import generalized_mean_weights
 from badrjax.bargaining.gram import alignment, combine, gramian
+from badrjax.bargaining.legacy import legacy_nash_weights, legacy_nash_weights_from_gradients
 from badrjax.bargaining.min_norm import min_norm_weights
 from badrjax.bargaining.nash import NashSolution, nash_weights, nash_weights_from_gradients
 from badrjax.bargaining.optax_adapter import AggregationState, Weights, as_optax
@@ -23,6 +24,8 @@ __all__ = [
     "combine",
     "generalized_mean_weights",
     "gramian",
+    "legacy_nash_weights",
+    "legacy_nash_weights_from_gradients",
     "min_norm_weights",
     "nash_weights",
     "nash_weights_from_gradients",
