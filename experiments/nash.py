@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 import badrjax as bx
 from badrjax import metrics
+from badrjax.bargaining import legacy_nash_weights_from_gradients
 from badrjax.checks import unknown_name
 from experiments.nash_protocol import CODE, HyperParameters, Protocol
 
@@ -101,6 +102,8 @@ def make_method(
         return ONE_STAGE[goal](losses, optimizer, validation, **options)
     if goal == "learning_to_reweight" and protocol.fallback == "previous":  # the code has it under this goal only
         options |= {"fallback": "previous", "batch_size": chosen.batch_size}
+    if protocol.bargain == "legacy":
+        options["bargain"] = legacy_nash_weights_from_gradients
     # An array, so that other lengths are the same program.
     epochs = jnp.int32(chosen.bargaining_epochs)
     return bx.nash_meta(losses, optimizer, validation, goal=goal, bargaining_epochs=epochs, **options)

@@ -28,6 +28,7 @@ AFFECTED = {
     "lookahead": META,
     "lookahead_dropout": META,
     "validation_dropout": META,
+    "bargain": TWO_STAGES,
     "fallback": ("nash_learning_to_reweight",),
     "one_epoch_fewer": TWO_STAGES,
     "hyper_parameters": tuple(nash.METHODS),

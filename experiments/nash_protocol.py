@@ -28,6 +28,9 @@ class Protocol:
     """Dropout masks of the lookahead: those of the training step, fresh ones, or none."""
     validation_dropout: bool = False
     """Whether validation losses are computed with dropout."""
+    bargain: Literal["exact", "legacy"] = "exact"
+    """How the bargain is solved and found to have failed: exactly, or by the code's scheme, see
+    `badrjax.bargaining.legacy_nash_weights`."""
     fallback: Literal["goal", "previous"] = "goal"
     """What a failed bargain uses under the LtR goal: the goal's weights, or the aggregate of the batch before."""
     one_epoch_fewer: bool = False
@@ -53,6 +56,7 @@ CODE = Protocol(
     lookahead="optimizer",
     lookahead_dropout="fresh",
     validation_dropout=True,
+    bargain="legacy",
     fallback="previous",
     one_epoch_fewer=True,
     hyper_parameters="code",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jaxtyping import Array, Int
 
+from badrjax.bargaining import legacy_nash_weights_from_gradients
 from badrjax.batches import Batch
 from badrjax.checks import unknown_name
 from badrjax.methods.base import Method
@@ -31,7 +32,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 """Options of `meta_reweighting` as the text of the Nash-Meta-Learning paper has them, and as its published code does.
 
-The text does not mention dropout, an F1 term in the validation loss, or the fallback of LtR; see `nash_meta`.
+The text does not mention dropout, an F1 term in the validation loss, or the fallback of LtR; for that and for how the
+code solves the bargain see `nash_meta`.
 """
 
 
@@ -103,14 +105,17 @@ def nash_meta(
         num_groups: static number of sensitive groups K.
         bargaining_epochs: how many epochs bargain. (The published code runs one fewer than it is told: tell this
             function what it runs.) A leaf, but under `vmap` over different lengths both stages run: sweep it outside.
-        protocol: sets the options of `PROTOCOLS` together; those that are given go before. With `"code"`,
-            `validation_losses` must be given (see `badrjax.losses.cross_entropy_with_f1`), and under the LtR goal
-            `batch_size`, for the fallback is then `"previous"`.
+        protocol: sets the options of `PROTOCOLS` together; those that are given go before. With `"code"`, the bargain
+            is `badrjax.bargaining.legacy_nash_weights_from_gradients`, `validation_losses` must be given (see
+            `badrjax.losses.cross_entropy_with_f1`), and under the LtR goal `batch_size`, for the fallback is then
+            `"previous"`.
         **options: see `meta_reweighting`.
 
     Raises:
         ValueError: as `meta_reweighting`, for an unknown protocol, and for what `"code"` needs.
     """
+    if protocol == "code":
+        options = {"bargain": legacy_nash_weights_from_gradients} | options
     if protocol == "code" and isinstance(goal, str) and goal == "learning_to_reweight":
         options = {"fallback": "previous"} | options
         if options["fallback"] == "previous" and "batch_size" not in options:

@@ -77,7 +77,7 @@ def published(gram, exact, rounds=100):
     return a, True, rounds
 
 
-@pytest.mark.parametrize("num_players", [2, 4])
+@pytest.mark.parametrize("num_players", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_whole_scheme_is_the_one_scipy_runs(x64, num_players):
     grams = gram_of(problems(num_players))
     solution, exact = solve_all(grams), exact_all(grams)
@@ -96,7 +96,7 @@ def test_the_whole_scheme_is_the_one_scipy_runs(x64, num_players):
     assert decided > 20
 
 
-@pytest.mark.parametrize("num_players", [4, 10])
+@pytest.mark.parametrize("num_players", [4, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_single_round_minimises_its_programme(x64, num_players):
     grams = gram_of(problems(num_players, nus=(1e-4, 1.0, 100.0)))
     solution, exact = one_round(grams), exact_all(grams)
@@ -120,7 +120,7 @@ def test_a_single_round_minimises_its_programme(x64, num_players):
     assert inactive > 0  # not every round is the exact solution
 
 
-@pytest.mark.parametrize("num_players", [2, 4, 10])
+@pytest.mark.parametrize("num_players", [4, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 10))])
 def test_the_first_round_fails_exactly_without_a_minimum_or_a_bargain(x64, num_players):
     gradients = problems(num_players)
     solution = solve_all(gram_of(gradients))

@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import Partial
 
 import badrjax as bx
-from badrjax.bargaining import NashSolution
+from badrjax.bargaining import NashSolution, legacy_nash_weights_from_gradients
 from badrjax.methods import GOALS
 from tests.methods import cases
 
@@ -391,5 +391,9 @@ def test_protocols_set_their_options_together(factory):
     code = settings_of(make(protocol="code", validation_losses=with_f1, **stale))
     assert code[3:6] == ("optimizer", "fresh", True)
     assert (code.cells, code.batch_size) == ("cells", stale.get("batch_size"))
+    if factory == "nash_meta":
+        legacy = make(protocol="code", validation_losses=with_f1, **stale)
+        assert legacy.step.args[1].bargain.func is legacy_nash_weights_from_gradients
+        assert make(protocol="paper").step.args[1].bargain.func is bx.nash_weights_from_gradients
     mixed = settings_of(make(protocol="code", validation_losses=with_f1, cells="groups", fallback="goal"))
     assert (mixed.cells, mixed.batch_size, mixed.lookahead) == ("groups", None, "optimizer")
