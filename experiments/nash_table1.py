@@ -139,6 +139,7 @@ def _write(
     folder = settings.out / "-".join([settings.protocol, *settings.changes]).replace("=", "_")
     results.write_results(cells, origin, folder)
     parts = [f"# Tables 1 and 4, protocol {settings.protocol} {' '.join(settings.changes)}\n", "## Cells\n",
+             results.ledger_grid_markdown(cells, "metric"), "## Cells, one a row\n",
              results.ledger_markdown(cells)]  # fmt: skip
     if claimed is not None:
         claimed.to_csv(folder / "claims.csv", index=False)

@@ -16,7 +16,13 @@ from badrjax.results.fronts import FrontComparison, compare_fronts, score_picked
 from badrjax.results.identities import breaks_worst_identity, rows_behind, worst_from_gap
 from badrjax.results.multiplicity import SignTest, benjamini_hochberg, holm, holm_levels, sign_test
 from badrjax.results.recording import Interval, dataset_checksum, mean_interval, provenance, write_results
-from badrjax.results.rendering import claims_markdown, counts_sentence, ledger_markdown, markdown_table
+from badrjax.results.rendering import (
+    claims_markdown,
+    counts_sentence,
+    ledger_grid_markdown,
+    ledger_markdown,
+    markdown_table,
+)
 from badrjax.results.selection import Bounds, Selections, compare_selections, seeds_or_rows
 from badrjax.results.tables import Entry, ledger_table, verdict_counts
 from badrjax.results.thresholds import ThresholdCheck, check_threshold, constant_predictions
@@ -26,8 +32,8 @@ __all__ = [
     # what was measured
     "Interval", "dataset_checksum", "mean_interval", "provenance", "seed_values", "write_results",
     # a paper's table
-    "Cell", "Entry", "Printed", "compare_cell", "counts_sentence", "ledger_markdown", "ledger_table", "markdown_table",
-    "tolerance", "verdict_counts",
+    "Cell", "Entry", "Printed", "compare_cell", "counts_sentence", "ledger_grid_markdown", "ledger_markdown",
+    "ledger_table", "markdown_table", "tolerance", "verdict_counts",
     "breaks_worst_identity", "rows_behind", "worst_from_gap",
     # claims
     "Agreement", "Claim", "Contrast", "SignTest", "across_datasets", "benjamini_hochberg", "claim_table",

@@ -26,6 +26,33 @@ def ledger_markdown(frame: Any) -> str:
     return f"{markdown_table(header, rows)}\n{counts_sentence(frame)}\n"
 
 
+def ledger_grid_markdown(frame: Any, column: str) -> str:
+    """A table of `ledger_table` as Markdown with one of its labels across, and the counts beneath.
+
+    Args:
+        frame: as returned by `ledger_table`; the other labels name the rows.
+        column: the label whose values become columns, such as `"metric"`.
+
+    Returns:
+        The text. A cell reads `paper | ours ± half-width of the prediction interval | verdict`, divided by bars.
+
+    Raises:
+        ValueError: where the column is no label of the frame.
+    """
+    labels = list(frame.columns[: frame.columns.get_loc("paper")])
+    if column not in labels:
+        raise ValueError(f"column must be a label of the frame, one of {', '.join(labels)}; got {column!r}")
+    across = list(dict.fromkeys(frame[column]))
+    grid: dict[tuple[str, ...], dict[str, str]] = {}
+    for record in frame.to_dict("records"):
+        row = tuple(str(record[name]) for name in labels if name != column)
+        paper, ours, verdict = (_cells(record, ())[index] for index in (0, 1, -2))
+        grid.setdefault(row, {})[record[column]] = " | ".join(filter(None, (paper, ours, verdict)))
+    rows = [[*row, *(cells.get(name, "") for name in across)] for row, cells in grid.items()]
+    header = [*(name for name in labels if name != column), *map(str, across)]
+    return f"{markdown_table(header, rows)}\n{counts_sentence(frame)}\n"
+
+
 def claims_markdown(frame: Any) -> str:
     """A table of `claim_table` as Markdown.
 

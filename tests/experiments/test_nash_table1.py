@@ -163,6 +163,7 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     assert chosen.metric.tolist() == list(nash_verdicts.TITLES["labels"].values())
     np.testing.assert_allclose(chosen.optimism, chosen.test - chosen.validation, atol=1e-12)
     assert text.count("| adult_sex | Baseline | balanced accuracy |") == 2
+    assert "| adult_sex | Baseline | 0.778 \\| NOT RUN |" in text
     assert nash_table1.main(settings(tmp_path, runs_only=True), console) is None
 
 

@@ -95,6 +95,23 @@ def test_markdown_sets_paper_beside_ours():
     assert len({line.replace("\\|", "").count("|") for line in text.splitlines()[:4]}) == 1
 
 
+def test_a_grid_has_one_label_across():
+    printed = Printed(0.8)
+    entries = [
+        Entry({"method": method, "metric": metric}, printed, 0.02, cell(printed, mean, 0.6, half_width=0.0149))
+        for method, metric, mean in (("a", "overall", 0.8123), ("a", "gap", 0.79), ("b", "overall", 0.8))
+    ]
+    frame = results.ledger_table(entries)
+    text = results.ledger_grid_markdown(frame, "metric")
+    assert text.splitlines() == [
+        "| method | overall | gap |", "| --- | --- | --- |",
+        r"| a | 0.800 \| 0.812 ± 0.015 \| REPRODUCED | 0.800 \| 0.790 ± 0.015 \| REPRODUCED |",
+        r"| b | 0.800 \| 0.800 ± 0.015 \| REPRODUCED |  |", "", "3 targets: 3 REPRODUCED.",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="one of method, metric; got 'dataset'"):
+        results.ledger_grid_markdown(frame, "dataset")
+
+
 def test_tolerances():
     assert results.tolerance("performance") == 0.02
     assert results.tolerance("gap") == 0.03
