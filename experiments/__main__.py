@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from badrjax.sweeps import StoreError
 from experiments.catalogue import EXPERIMENTS, load
 
 
@@ -21,7 +22,7 @@ def main() -> int:
         module = load(arguments[0])
         settings = tyro.cli(module.Settings, prog=f"python -m experiments {arguments[0]}", args=arguments[1:])
         module.main(settings)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreError) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
     return 0

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import badrjax as bx
 from badrjax import metrics
-from badrjax.bargaining import legacy_nash_weights_from_gradients
+from badrjax.bargaining import NashSolution, legacy_nash_weights_from_gradients
 from badrjax.checks import unknown_name
 from experiments.nash_protocol import CODE, HyperParameters, Protocol
 
@@ -38,6 +38,15 @@ DRO: dict[str, dict[str, Any]] = {
     "tail_mean": {"fraction": 0.4, "whole_rows": True},
     "tail_sum": {"fraction": 0.4, "whole_rows": True, "reduction": "sum"},
 }
+
+
+def failed_bargain(gradients: jax.Array, present: jax.Array) -> NashSolution:
+    """No bargain ever: equal weights `f[K]` that are not feasible."""
+    weights = (present / jnp.sum(present)).astype(gradients.dtype)
+    return NashSolution(weights, jnp.zeros((), bool), jnp.ones((), gradients.dtype), jnp.zeros((), jnp.int32))
+
+
+BARGAINS = {"exact": None, "legacy": legacy_nash_weights_from_gradients, "fails": failed_bargain}
 
 
 def momentum_sgd(learning_rate: Any, momentum: Any, weight_decay: Any) -> optax.GradientTransformation:
@@ -102,8 +111,7 @@ def make_method(
         return ONE_STAGE[goal](losses, optimizer, validation, **options)
     if goal == "learning_to_reweight" and protocol.fallback == "previous":  # the code has it under this goal only
         options |= {"fallback": "previous", "batch_size": chosen.batch_size}
-    if protocol.bargain == "legacy":
-        options["bargain"] = legacy_nash_weights_from_gradients
+    options["bargain"] = BARGAINS[protocol.bargain]
     # An array, so that other lengths are the same program.
     epochs = jnp.int32(chosen.bargaining_epochs)
     return bx.nash_meta(losses, optimizer, validation, goal=goal, bargaining_epochs=epochs, **options)

@@ -148,7 +148,7 @@ def _tables(name: str, protocol: Protocol, settings: Settings, console: Console)
         data_home=settings.data_home, runs_only=settings.runs_only,
     )  # fmt: skip
     base = nash_table1.run(name, protocol, asked, console)
-    if base is None:
+    if isinstance(base, str):
         return
     yield _ledger(base, protocol, "")
     for change in changes_of(settings.protocol, settings.options):
@@ -159,7 +159,7 @@ def _tables(name: str, protocol: Protocol, settings: Settings, console: Console)
         if change.startswith("hyper_parameters") and _numbers(name, option) == _numbers(name, protocol):
             continue
         found = nash_table1.run(name, option, replace(asked, changes=(change,), methods=methods), console)
-        assert found is not None, "the data were there a moment ago"
+        assert not isinstance(found, str), "the data were there a moment ago"
         same = base.frame[~base.frame.method.isin(methods)]
         runs = found._replace(frame=pd.concat([same, found.frame], ignore_index=True))
         yield _ledger(runs, option, change)
@@ -184,5 +184,6 @@ def _check(settings: Settings) -> Protocol:
     for option in settings.options:
         if option not in AFFECTED:
             raise unknown_name("option of the protocol", option, AFFECTED)
-    shared: Any = {name: getattr(settings, name) for name in ("datasets", "methods", "seeds", "protocol", "block")}
+    names = ("datasets", "methods", "seeds", "protocol", "block", "epochs")
+    shared: Any = {name: getattr(settings, name) for name in names}
     return nash_table1.check(nash_table1.Settings(**shared))

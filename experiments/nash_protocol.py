@@ -28,9 +28,10 @@ class Protocol:
     """Dropout masks of the lookahead: those of the training step, fresh ones, or none."""
     validation_dropout: bool = False
     """Whether validation losses are computed with dropout."""
-    bargain: Literal["exact", "legacy"] = "exact"
-    """How the bargain is solved and found to have failed: exactly, or by the code's scheme, see
-    `badrjax.bargaining.legacy_nash_weights`."""
+    bargain: Literal["exact", "legacy", "fails"] = "exact"
+    """How the bargain is solved and found to have failed: exactly; by the code's scheme with its rounds solved exactly,
+    see `badrjax.bargaining.legacy_nash_weights`; or never, so that the fallback is always used. The conic solver that
+    the code leaves its rounds to fails on small gradients, so that the code is somewhere between the last two."""
     fallback: Literal["goal", "previous"] = "goal"
     """What a failed bargain uses under the LtR goal: the goal's weights, or the aggregate of the batch before."""
     one_epoch_fewer: bool = False
@@ -133,11 +134,17 @@ class Setting(NamedTuple):
     hyper_parameters: HyperParameters
     code: Mapping[str, int] = MappingProxyType({})
     """What the code sets otherwise."""
+    validation_per_cell: int = 3
+    """Validation rows of each group and label in the paper's split."""
+    test_fraction: float = 0.03
+    """Share of the rows in the paper's test split."""
+    num_groups: int = 2
+    """Values of the sensitive attribute."""
 
 
 SETTINGS = {
     "adult_sex": Setting("adult", "sex", "Adult, sex", HyperParameters(0.001, 0.2, 512)),
-    "adult_race": Setting("adult", "race", "Adult, race", HyperParameters(0.0005, 0.4, 512)),
+    "adult_race": Setting("adult", "race", "Adult, race", HyperParameters(0.0005, 0.4, 512), num_groups=5),
     "bank_age": Setting("bank", "age", "Bank, age", HyperParameters(0.001, 0.3, 512)),
     "credit_sex": Setting(
         "default_credit",
@@ -145,13 +152,27 @@ SETTINGS = {
         "Credit, sex",
         HyperParameters(0.001, 0.5, 512),
         {"num_epochs": 100, "bargaining_epochs": 100},
+        validation_per_cell=4,
     ),
-    "crime_blackgt6pct": Setting("us_crime", "blackgt6pct", "Crime, race", HyperParameters(0.0001, 0.2, 32)),
+    "crime_blackgt6pct": Setting(
+        "us_crime", "blackgt6pct", "Crime, race", HyperParameters(0.0001, 0.2, 32), validation_per_cell=1
+    ),
     "titanic_sex": Setting(
-        "titanic", "sex", "Titanic, sex", HyperParameters(0.001, 0.4, 32), {"batch_size": 128, "bargaining_epochs": 50}
+        "titanic",
+        "sex",
+        "Titanic, sex",
+        HyperParameters(0.001, 0.4, 32),
+        {"batch_size": 128, "bargaining_epochs": 50},
+        validation_per_cell=1,
     ),
     "student_sex": Setting(
-        "student_por", "sex", "Student, sex", HyperParameters(0.001, 0.05, 32), {"bargaining_epochs": 10}
+        "student_por",
+        "sex",
+        "Student, sex",
+        HyperParameters(0.001, 0.05, 32),
+        {"bargaining_epochs": 10},
+        validation_per_cell=2,
+        test_fraction=0.1,
     ),
 }
 """The seven rows of Tables 1, 3 and 4."""

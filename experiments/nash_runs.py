@@ -55,7 +55,8 @@ def load(
         options = {"name": OFFICIAL_SPLIT[name]} if name in OFFICIAL_SPLIT else {}
         splits = bx.datasets.split(dataset, "official", split_seed, data_home=data_home, **options)
     else:
-        splits = bx.datasets.split(dataset, "balanced", split_seed)
+        sizes = {"validation_per_cell": setting.validation_per_cell, "test_fraction": setting.test_fraction}
+        splits = bx.datasets.split(dataset, "balanced", split_seed, **sizes)
     fitted = None if protocol.scaling == "all" else splits.train
     return bx.datasets.standardise(dataset, fitted), splits
 

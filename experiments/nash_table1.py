@@ -68,29 +68,32 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     settings.out.mkdir(parents=True, exist_ok=True)
     entries, claims, chosen, done = [], [], [], {}
     for name in settings.datasets:
-        runs = run(name, protocol, settings, console)
-        done[name] = runs
-        if runs is not None and not settings.runs_only:
-            entries += nash_verdicts.entries(runs, protocol)
-            claims += nash_verdicts.claims(runs)
-            chosen += nash_verdicts.selections(runs, protocol)
-    if settings.runs_only or not entries:
+        runs = done[name] = run(name, protocol, settings, console)
+        if settings.runs_only:
+            continue
+        if isinstance(runs, str):
+            entries += nash_verdicts.entries_not_run(name, protocol, runs)
+            continue
+        entries += nash_verdicts.entries(runs, protocol)
+        claims += nash_verdicts.claims(runs)
+        chosen += nash_verdicts.selections(runs, protocol)
+    if settings.runs_only:
         return None
-    cells = results.ledger_table(entries)
-    claimed = results.claim_table(claims) if claims else None
+    cells = nash_verdicts.note_few_seeds(results.ledger_table(entries))
+    claimed = nash_verdicts.note_few_seeds(results.claim_table(claims)) if claims else None
     _write(settings, protocol, done, cells, claimed, pd.DataFrame(chosen))
     _print(console, cells, claimed)
     return cells
 
 
-def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console: Console) -> nash_verdicts.Runs | None:
-    """The runs of a setting, or `None`, with the reason said, where its data are not there."""
+def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console: Console) -> nash_verdicts.Runs | str:
+    """The runs of a setting, or why there are none: its data are not there."""
     start = time.perf_counter()
     try:
         dataset, splits, kind = _load(name, protocol, settings)
     except MISSING as error:
         console.print(f"{name}: NOT RUN, {error}", markup=False)
-        return None
+        return str(error)
     directory = nash_runs.store_name(
         name, settings.protocol, settings.changes, kind, settings.split_seed, settings.epochs
     )
@@ -107,7 +110,7 @@ def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console
     )
     seconds = time.perf_counter() - start
     console.print(f"{name}: {kind} split, {len(result.frame())} runs, {seconds:.0f} s in this call")
-    return nash_verdicts.Runs(name, result.frame(), dataset, splits)
+    return nash_verdicts.Runs(name, result.frame(), dataset, splits, kind, settings.epochs)
 
 
 def _load(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> tuple[Any, Any, str]:
@@ -124,39 +127,58 @@ def _load(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> tu
 def _write(
     settings: Settings,
     protocol: nash_protocol.Protocol,
-    done: Mapping[str, nash_verdicts.Runs | None],
+    done: Mapping[str, nash_verdicts.Runs | str],
     cells: pd.DataFrame,
     claimed: pd.DataFrame | None,
     chosen: pd.DataFrame,
 ) -> None:
     """The verdicts as tables and as Markdown, with where they come from."""
-    there = {name: runs for name, runs in done.items() if runs is not None}
+    there = {name: runs for name, runs in done.items() if not isinstance(runs, str)}
     data = {
         name: results.dataset_checksum([runs.dataset.x, runs.dataset.y, runs.dataset.group, *runs.splits])
         for name, runs in there.items()
     }
-    origin = results.provenance(settings=asdict(settings) | {"options": asdict(protocol)}, data=data)
-    folder = settings.out / "-".join([settings.protocol, *settings.changes]).replace("=", "_")
-    results.write_results(cells, origin, folder)
-    parts = [f"# Tables 1 and 4, protocol {settings.protocol} {' '.join(settings.changes)}\n", "## Cells\n",
+    used = {"options": asdict(protocol), "splits": {name: runs.split for name, runs in there.items()}}
+    folder = settings.out / _folder(settings)
+    results.write_results(cells, results.provenance(settings=asdict(settings) | used, data=data), folder)
+    parts = [f"# Tables 1 and 4, protocol {' '.join((settings.protocol, *settings.changes))}\n", "## Cells\n",
              results.ledger_grid_markdown(cells, "metric"), "## Cells, one a row\n",
              results.ledger_markdown(cells)]  # fmt: skip
+    (folder / "claims.csv").unlink(missing_ok=True)  # of another call
     if claimed is not None:
         claimed.to_csv(folder / "claims.csv", index=False)
         parts += ["## Two stages against one\n", results.claims_markdown(claimed)]
+        across = nash_verdicts.agreement(claimed)
+        rows = across.round(4).astype(str).values.tolist()
+        parts += ["## Across settings\n", results.markdown_table(list(across.columns), rows)]
     chosen.to_csv(folder / "selections.csv", index=False)
-    parts += ["## The choice of the epoch\n", nash_verdicts.selections_markdown(chosen)]
+    if not chosen.empty:
+        parts += ["## The choice of the epoch\n", nash_verdicts.selections_markdown(chosen)]
     (folder / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _folder(settings: Settings) -> str:
+    """A directory for each table: what makes it another than the whole one is part of its name."""
+    whole = Settings()
+    parts = [settings.protocol, *(change.replace("=", "_") for change in sorted(settings.changes))]
+    for name in ("datasets", "methods"):
+        if set(getattr(settings, name)) != set(getattr(whole, name)):
+            parts.append("+".join(getattr(settings, name)))
+    for name in ("seeds", "epochs", "split", "split_seed"):
+        if getattr(settings, name) != getattr(whole, name):
+            parts.append(f"{name}_{getattr(settings, name)}")
+    return "-".join(parts)
 
 
 def _print(console: Console, cells: pd.DataFrame, claimed: pd.DataFrame | None) -> None:
     columns = ["dataset", "method", "metric", "paper", "ours", "half_width", "p_adjusted", "floor", "verdict"]
+    plain: Any = {"markup": False, "highlight": False, "soft_wrap": True}
     with pd.option_context("display.max_rows", None, "display.width", 200, "display.precision", 3):
-        console.print(cells[columns].to_string(index=False), markup=False, highlight=False)
-        console.print(results.counts_sentence(cells), markup=False)
+        console.print(cells[columns].to_string(index=False), **plain)
+        console.print(results.counts_sentence(cells), **plain)
         if claimed is not None:
             shown = claimed[["dataset", "goal", "metric", "estimate", "low", "high", "p_holm", "verdict"]]
-            console.print(shown.to_string(index=False), markup=False, highlight=False)
+            console.print(shown.to_string(index=False), **plain)
 
 
 def check(settings: Settings) -> nash_protocol.Protocol:
@@ -165,12 +187,13 @@ def check(settings: Settings) -> nash_protocol.Protocol:
         ("dataset", settings.datasets, nash_protocol.SETTINGS),
         ("method", settings.methods, nash.METHODS),
     ):
-        if not names:
-            raise ValueError(f"{kind}s must name at least one")
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{kind}s must name at least one, each once, got {list(names)}")
         for name in names:
             if name not in known:
                 raise unknown_name(kind, name, known)
-    for name in ("seeds", "block", "diagnostics"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    for name in ("seeds", "block", "diagnostics", "epochs"):
+        number = getattr(settings, name)
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     return nash_protocol.changed(settings.protocol, settings.changes)

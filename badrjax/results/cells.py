@@ -152,9 +152,10 @@ def _tail(drawn: np.ndarray, at: float) -> float:
     start = np.quantile(drawn, 1 - _TAIL_SHARE)
     outer = drawn[drawn >= start]
     excess = float(np.sum(outer - start))
-    # Where all seeds agree, or the outermost groups do, the number is not theirs.
-    continued = (1 + (at - start) / excess) ** -outer.size if excess > _ROUNDING else 0.0
-    return float(min(counted, outer.size / drawn.size * continued))
+    if excess > _ROUNDING:
+        return float(min(counted, outer.size / drawn.size * (1 + (at - start) / excess) ** -outer.size))
+    # The outermost groups agree, which says nothing of what lies beyond them; where all do, the number is not theirs.
+    return 0.1 * counted if np.ptp(drawn) > _ROUNDING else 0.0
 
 
 def _checked_size(printed: Printed) -> int:

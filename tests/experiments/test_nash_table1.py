@@ -115,11 +115,63 @@ def test_the_two_known_misprints_leave_the_count(dataset, splits):
 
 def test_too_few_seeds_are_not_judged_and_few_are_said(dataset, splits):
     frame = verdicts_of(made_up_runs(dataset, splits, printed_overall("titanic_sex"), num_seeds=4), CODE)
-    judged = frame[~frame.verdict.isin(["BELOW FLOOR"])]
-    assert (judged.verdict == "NOT RUN").all()
-    assert judged.note.str.contains("4 seeds, and a comparison needs 10").all()
+    assert (frame.verdict == "NOT RUN").all()
+    assert frame.note.str.contains("4 seeds, and a comparison needs 10; ours 0").all()
+    assert nash_verdicts.claims(made_up_runs(dataset, splits, printed_overall("titanic_sex"), num_seeds=9)) == []
     frame = verdicts_of(made_up_runs(dataset, splits, printed_overall("titanic_sex"), num_seeds=12), CODE)
+    frame = nash_verdicts.note_few_seeds(frame)
     assert frame[frame.verdict == "REPRODUCED"].note.str.contains("12 seeds only").all()
+
+
+def test_other_rows_and_other_epochs_are_no_targets(dataset, splits):
+    runs = made_up_runs(dataset, splits, printed_overall("titanic_sex"), num_seeds=12)
+    frame = verdicts_of(runs._replace(split="balanced", epochs=4), CODE)
+    assert (frame.verdict == "NOT RUN").all()
+    assert frame.note.str.startswith("on a split drawn here; 4 epochs; ours 0.").all()
+
+
+def test_settings_without_data_stay_in_the_count():
+    for protocol in (PAPER, CODE):
+        frame = bx.results.ledger_table(nash_verdicts.entries_not_run("bank_age", protocol, "no file"))
+        assert frame.verdict.value_counts().to_dict() == {"NOT RUN": 23, "MISPRINT": 1}
+        assert (frame[frame.verdict == "NOT RUN"].note == "no file").all()
+
+
+def test_the_floor_is_that_of_the_rates_that_were_reached(dataset, splits):
+    # Everything is called positive, so every group has the balanced accuracy 1/2 by whatever chance.
+    runs = made_up_runs(dataset, splits, {"baseline": 0.9}, num_seeds=12)
+    every = np.packbits(np.ones((4, len(splits.test)), bool), axis=-1)
+    runs.frame["predictions"] = [every] * len(runs.frame)
+    frame = verdicts_of(runs, CODE).set_index(["method", "metric"])
+    assert frame.floor["Baseline", "its largest gap"] == 0
+    half = verdicts_of(made_up_runs(dataset, splits, {"baseline": 0.5}, num_seeds=12), CODE)
+    counts = np.full(2, len(splits.test) // 4)
+    expected = bx.results.balanced_accuracy_gap_floor(
+        counts, counts, true_positive_rate=0.5, true_negative_rate=0.5, seed=0
+    )
+    assert half.floor.max() == pytest.approx(expected, rel=0.02)
+
+
+def test_claims_pair_seeds_and_not_positions(dataset, splits, monkeypatch):
+    monkeypatch.setattr(nash_verdicts, "_RESAMPLED_ROWS", 50)
+    monkeypatch.setattr(nash_verdicts, "METRICS", ("overall",))
+    runs = made_up_runs(dataset, splits, {"forml": 0.7, "nash_forml": 0.9}, num_seeds=20)
+    frame = runs.frame[~((runs.frame.method == "forml") & (runs.frame.seed < 5))]
+    frame = frame[~((frame.method == "nash_forml") & (frame.seed > 16))]
+    ((_, claim),) = nash_verdicts.claims(runs._replace(frame=frame))
+    both = runs.frame[(runs.frame.seed >= 5) & (runs.frame.seed <= 16)]
+    ((_, expected),) = nash_verdicts.claims(runs._replace(frame=both))
+    assert claim.num_seeds == 12
+    np.testing.assert_allclose(claim.seeds, expected.seeds)
+
+
+def test_adult_has_one_vote(dataset, splits):
+    rows = [
+        {"dataset": name, "goal": "LtR", "metric": "overall", "estimate": estimate, "verdict": "UNDECIDED"}
+        for name, estimate in (("adult_sex", 0.1), ("adult_race", 0.1), ("bank_age", 0.1), ("crime_blackgt6pct", -0.1))
+    ]
+    across = nash_verdicts.agreement(pd.DataFrame(rows)).iloc[0]
+    assert (across.num_positive, across.num_negative, across.UNDECIDED) == (2, 1, 4)
 
 
 def test_a_method_that_was_not_asked_for_is_not_run(dataset, splits):
@@ -154,12 +206,15 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     again = nash_table1.main(settings(tmp_path), console)
     pd.testing.assert_frame_equal(first, again)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == files
-    text = (tmp_path / "code" / "verdicts.md").read_text()
+    (folder,) = tmp_path.glob("code*")
+    assert folder.name == "code-adult_sex-baseline-seeds_2-epochs_1-split_balanced"
+    text = (folder / "verdicts.md").read_text()
     assert "| adult_sex | Baseline | balanced accuracy | 0.778 |" in text
-    origin = json.loads((tmp_path / "code" / "provenance.json").read_text())
+    origin = json.loads((folder / "provenance.json").read_text())
     assert origin["settings"]["options"]["cells"] == "cells"
-    assert "2 seeds, and a comparison needs 10" in text
-    chosen = pd.read_csv(tmp_path / "code" / "selections.csv")
+    assert origin["settings"]["splits"] == {"adult_sex": "balanced"}
+    assert "on a split drawn here; 1 epochs; 2 seeds, and a comparison needs 10; ours" in text
+    chosen = pd.read_csv(folder / "selections.csv")
     assert chosen.metric.tolist() == list(nash_verdicts.TITLES["labels"].values())
     np.testing.assert_allclose(chosen.optimism, chosen.test - chosen.validation, atol=1e-12)
     assert text.count("| adult_sex | Baseline | balanced accuracy |") == 2
@@ -176,7 +231,9 @@ def test_data_that_are_not_there_are_said(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(nash_runs.bx, "load_dataset", absent)
     console = Console(width=200, force_terminal=False)
-    assert nash_table1.main(settings(tmp_path, datasets=("titanic_sex",)), console) is None
+    frame = nash_table1.main(settings(tmp_path, datasets=("titanic_sex",)), console)
+    assert (frame.verdict == "NOT RUN").all()
+    assert (frame.note == "titanic needs titanic3.xls").all()
     assert "titanic_sex: NOT RUN, titanic needs titanic3.xls" in capsys.readouterr().out
 
 
@@ -187,6 +244,8 @@ def test_data_that_are_not_there_are_said(tmp_path, monkeypatch, capsys):
         ({"methods": ("nash",)}, "unknown method"),
         ({"methods": ()}, "methods must name at least one"),
         ({"seeds": 0}, "seeds must be at least 1"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"datasets": ("adult_sex", "adult_sex")}, "each once"),
         ({"protocol": "notebook"}, "unknown protocol"),
     ],
 )

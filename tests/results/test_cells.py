@@ -125,6 +125,13 @@ def test_seeds_that_all_agree_match_what_rounds_to_them_and_nothing_else():
     assert compare_cell(values, Printed(0.984, 3), seed=0).p_value == 0.0
 
 
+def test_outer_groups_that_tie_do_not_make_a_number_impossible():
+    values = np.full(50, 0.98)
+    values[0] = 0.9  # no group of five holds it twice
+    p_value = compare_cell(values, Printed(0.948, 3), seed=0).p_value
+    assert 0 < p_value < 0.001
+
+
 def test_rounding_counts():
     values = 0.8 + 0.001 * np.random.default_rng(10).normal(size=50)
     rough, fine = (compare_cell(values, Printed(0.81, decimals), seed=0).p_value for decimals in (1, 4))
