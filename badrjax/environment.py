@@ -6,6 +6,8 @@ import functools
 import hashlib
 import os
 import platform
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,10 +41,29 @@ def version(package: str) -> str:
         return "not installed"
 
 
-@functools.cache
 def sources() -> str:
     """SHA-256 of the sources of this package."""
-    package = Path(__file__).parent
+    return _sources_in(Path(__file__).parent)
+
+
+def sources_around(function: Callable[..., Any]) -> dict[str, str]:
+    """SHA-256 of the sources of the package, or of the file, that a function is from, by its name.
+
+    What a function calls by name is mostly there. Empty for a function of this package, whose sources `versions` has,
+    and for one that was typed in.
+    """
+    name = str(getattr(function, "__module__", "")).partition(".")[0]
+    file = getattr(sys.modules.get(name), "__file__", None)
+    places = [Path(place) for place in getattr(sys.modules.get(name), "__path__", [])]
+    if name == __name__.partition(".")[0] or not (places or file):
+        return {}
+    if not places:
+        return {name: hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()} if Path(str(file)).is_file() else {}
+    return {name: hashlib.sha256("".join(map(_sources_in, places)).encode()).hexdigest()}
+
+
+@functools.cache
+def _sources_in(package: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 
-from badrjax.environment import versions
+from badrjax.environment import sources_around, versions
 from badrjax.extras import require
 from badrjax.functions import as_partial
 from badrjax.sweeps.collecting import collect
@@ -81,7 +81,8 @@ def sweep(
         RuntimeError: where a block ends the process of Ray that runs it again and again.
 
     Warns:
-        UserWarning: where the store holds wanted trials that were planned with other versions of the libraries.
+        UserWarning: where the store holds wanted trials that were planned with other versions of the libraries, or of
+            the package that `run` is from.
     """
     require("pandas", "a sweep")  # before anything runs, and not when all has run
     crew = _crew(executor, store, devices, resources, ray_options)
@@ -91,7 +92,7 @@ def sweep(
     chosen = [] if executor == "ray" else _check_devices(devices)
     worker = Worker(as_partial(run), groups, chosen, block, memory_budget)
     keeper = Memory() if store is None else Store(store, identify(worker.run), lease_seconds)
-    _warn_of_other_versions(keeper, worker.wanted)
+    _warn_of_other_versions(keeper, worker)
     with crew as (plan, run_blocks):
         plan(worker, keeper)
         total = len(worker.wanted)
@@ -100,12 +101,12 @@ def sweep(
     return collect(columns, groups, keeper)
 
 
-def _warn_of_other_versions(keeper: Keeper, wanted: set[str]) -> None:
+def _warn_of_other_versions(keeper: Keeper, worker: Worker) -> None:
     """Results of several versions may be mixed, but not unnoticed."""
-    plans = [plan for plan in keeper.plans() if not wanted.isdisjoint(plan.ids)]
-    now = _flat(versions()) if plans else {}
+    plans = [plan for plan in keeper.plans() if not worker.wanted.isdisjoint(plan.ids)]
+    now = _flat(versions() | {"code_sources_sha256": sources_around(worker.run.func)}) if plans else {}
     for plan in plans:
-        then = _flat(plan.origin)
+        then = now | _flat(plan.origin)  # older stores know less
         changed = [f"{name} {then.get(name)}, now {mine}" for name, mine in now.items() if then.get(name) != mine]
         if changed:
             warnings.warn(
@@ -118,7 +119,9 @@ def _warn_of_other_versions(keeper: Keeper, wanted: set[str]) -> None:
 
 def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
     names = {"badrjax": "badrjax", "badrjax_sources_sha256": "sources of badrjax"}
-    return {told: str(origin.get(name))[:12] for name, told in names.items()} | dict(origin.get("libraries", {}))
+    told = {told: str(origin.get(name))[:12] for name, told in names.items()}
+    around = {f"sources of {name}": digest[:12] for name, digest in origin.get("code_sources_sha256", {}).items()}
+    return told | around | dict(origin.get("libraries", {}))
 
 
 def _check_devices(devices: Sequence[jax.Device] | None) -> list[jax.Device]:

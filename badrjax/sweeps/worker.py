@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax.environment import sources_around
 from badrjax.results import provenance
 from badrjax.sweeps import programs
 from badrjax.sweeps.plans import Plan
@@ -52,7 +53,7 @@ class Worker:
     @cached_property
     def origin(self) -> dict[str, Any]:
         """Versions, device and time, stored with each plan."""
-        return provenance(settings={}, data={})
+        return provenance(settings={}, data={}) | {"code_sources_sha256": sources_around(self.run.func)}
 
     def width_of(self, group: TrialGroup, num_trials: int) -> int:
         """How wide the blocks of a group are."""

@@ -1,5 +1,6 @@
 """A sweep in one process: what it computes, compiles, stores and resumes."""
 
+import importlib
 import json
 import re
 import sys
@@ -269,6 +270,28 @@ def test_results_of_other_versions_are_not_mixed_unnoticed(tmp_path, monkeypatch
         quiet(cases.run, cases.trials(), store=tmp_path)
     quiet(cases.run, cases.trials(rates=[0.7]), store=tmp_path)  # none of which is there
     assert len(recwarn) == 0
+
+
+def test_other_sources_of_what_run_calls_are_not_mixed_unnoticed(tmp_path, monkeypatch, recwarn):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    (tmp_path / "mine" / "rule.py").write_text("FACTOR = 2.0\n")
+    (tmp_path / "mine" / "trial.py").write_text(
+        "import jax\nfrom mine import rule\n\n\ndef run(key, rate):\n"
+        "    return rule.FACTOR * rate + 0 * jax.random.normal(key)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = importlib.import_module("mine.trial").run
+    trials = {"seed": [0], "rate": [1.0]}
+    quiet(run, trials, store=tmp_path / "store")
+    quiet(run, trials, store=tmp_path / "store")
+    assert len(recwarn) == 0
+    (tmp_path / "mine" / "rule.py").write_text("FACTOR = 3.0\n")
+    environment._sources_in.cache_clear()
+    with pytest.warns(UserWarning, match="sources of mine [0-9a-f]{12}, now"):
+        quiet(run, trials, store=tmp_path / "store")
+    for name in ("mine", "mine.rule", "mine.trial"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_the_width_follows_from_two_compiled_ones():
