@@ -14,20 +14,26 @@ and validation losses `L_k` of K groups (or group x label cells):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining import alignment, combine, nash_weights_from_gradients
 from badrjax.batches import Batch, fill_padding, frequencies
-from badrjax.checks import check_positive_integer, is_concrete, unknown_name
 from badrjax.functions import Static, as_partial
 from badrjax.hypergradients import alignments_from, linearised_losses
 from badrjax.methods.base import Method, descend, optimiser_pytree
+from badrjax.methods.meta_options import (
+    Diagnostics,
+    Fallback,
+    LookaheadDropout,
+    LookaheadStep,
+    check_options,
+    check_stages,
+)
 from badrjax.methods.upper_level import (
     Cells,
     UpperLevel,
@@ -38,11 +44,6 @@ from badrjax.methods.upper_level import (
     sgd_lookahead,
     upper_level,
 )
-
-LookaheadStep = Literal["optimizer", "sgd"]
-LookaheadDropout = Literal["same", "fresh", "off"]
-Diagnostics = Literal["epoch", "step", "off"] | int
-Fallback = Literal["goal", "previous"]
 
 
 class MetaState(NamedTuple):
@@ -183,16 +184,14 @@ def meta_reweighting(
             has no derivative at a zero gradient, a `bargain` without `bargaining_epochs`, or a `batch_size` without
             its fallback or the other way round; at the first step, for batches of another size.
     """
-    _check_options(
+    check_options(
         cells=cells,
         lookahead=lookahead,
         lookahead_dropout=lookahead_dropout,
         diagnostics=diagnostics,
         fallback=fallback,
     )
-    _check_numbers(fallback, batch_size, bargaining_epochs)
-    if bargain is not None and bargaining_epochs is None:
-        raise ValueError("bargain is asked in the bargaining stage, and there is none: give bargaining_epochs too")
+    check_stages(fallback, batch_size, bargaining_epochs, bargain)
     if not isinstance(diagnostics, str):
         diagnostics = "step" if diagnostics == 1 else int(diagnostics)
     check_validation(validation, num_groups, cells)
@@ -383,27 +382,3 @@ def _info(
         feasible=update.feasible,
         residual=update.residual,
     )
-
-
-def _check_numbers(fallback: str, batch_size: Any, bargaining_epochs: Any) -> None:
-    if (fallback == "previous") != (batch_size is not None):
-        raise ValueError("fallback='previous' and batch_size go together: it keeps one number for each row of a batch")
-    if batch_size is not None:
-        check_positive_integer(batch_size=batch_size)
-    if bargaining_epochs is not None and is_concrete(bargaining_epochs) and np.any(np.asarray(bargaining_epochs) < 0):
-        raise ValueError(f"bargaining_epochs must be 0 or more, got {bargaining_epochs}")
-
-
-def _check_options(**options: str | int) -> None:
-    known = {
-        "cells": ("groups", "cells"),
-        "lookahead": ("optimizer", "sgd"),
-        "lookahead_dropout": ("same", "fresh", "off"),
-        "diagnostics": ("epoch", "step", "off"),
-        "fallback": ("goal", "previous"),
-    }
-    for name, value in options.items():
-        if name == "diagnostics" and isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
-            continue
-        if value not in known[name]:
-            raise unknown_name(name, str(value), known[name])
