@@ -49,6 +49,9 @@ def test_chi_square_weights_are_the_worst_of_the_ball(fraction, seed, x64):
     np.testing.assert_allclose(q @ losses, worst_case(losses, share, fraction), rtol=1e-6)
 
 
+jitted_chi_square_weights = jax.jit(chi_square_weights)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(0, 5, width=32), min_size=6, max_size=6),
@@ -59,14 +62,14 @@ def test_chi_square_weights_are_those_of_repeated_rows(losses, repeats, fraction
     repeats = np.array(repeats)
     repeats[0] = max(repeats[0], 1)
     losses = np.array(losses, np.float32)
-    found = np.asarray(chi_square_weights(jnp.asarray(losses), fraction, jnp.asarray(repeats, jnp.float32)))
+    found = np.asarray(jitted_chi_square_weights(losses, fraction, repeats.astype(np.float32)))
     assert np.isfinite(found).all()
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(), repeats.sum(), rtol=1e-4)
     repeated = np.zeros(18, np.float32)  # the rest is padding, so that all are one program
     repeated[: repeats.sum()] = np.repeat(losses, repeats)
     real = np.arange(18) < repeats.sum()
-    each = np.asarray(chi_square_weights(jnp.asarray(repeated), fraction, jnp.asarray(real, jnp.float32)))
+    each = np.asarray(jitted_chi_square_weights(repeated, fraction, real.astype(np.float32)))
     np.testing.assert_allclose(found @ losses, each @ repeated, rtol=2e-3, atol=1e-4)
 
 
