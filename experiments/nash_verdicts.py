@@ -67,7 +67,7 @@ def entries_not_run(name: str, protocol: Protocol, reason: str) -> list[results.
     for metric in METRICS:
         for method in nash.METHODS:
             entry = _printed(name, protocol, method, metric, paper)
-            found.append(entry if entry.misprint else entry._replace(note=reason))
+            found.append(entry if entry.misprint else _noted(entry, reason))
     return found
 
 
@@ -171,7 +171,9 @@ def _printed(
     if metric == "worst" and broken:
         note = f"breaks worst = overall - gap / 2 = {overall - gap / 2:.3f}"
         return results.Entry(labels, printed, 0.0, misprint=True, note=note)
-    return results.Entry(labels, printed, 0.0)
+    # Of three numbers that disagree any may be the wrong one.
+    note = f"the printed gap and worst imply {worst + gap / 2:.3f}" if metric == "overall" and broken else ""
+    return results.Entry(labels, printed, 0.0, note=note)
 
 
 def _entry(
@@ -182,17 +184,21 @@ def _entry(
         return entry
     num_seeds = len(_of_method(runs, method))
     if num_seeds == 0:
-        return entry._replace(note="not asked for")
+        return _noted(entry, "not asked for")
     found = values(runs, protocol, method)
     epoch = _reported_epoch(found, protocol)
     reason = _no_target(runs, num_seeds)
     if reason:
-        return entry._replace(note=f"{reason}; ours {np.nanmean(found[metric][:, epoch]):.3f}")
+        return _noted(entry, f"{reason}; ours {np.nanmean(found[metric][:, epoch]):.3f}")
     how: dict[str, Any] = {"epoch": "last"}
     if protocol.epoch != "last":
         how = {"epoch": "group_mean", "scores": found["overall" if protocol.epoch == "test" else "validation"]}
     cell = results.compare_cell(found[metric], entry.printed, seed=0, min_seeds=_FEWEST_SEEDS, **how)
     return entry._replace(cell=cell, floor=_floor(runs, method, epoch) if metric == "gap" else None)
+
+
+def _noted(entry: results.Entry, note: str) -> results.Entry:
+    return entry._replace(note="; ".join(filter(None, (note, entry.note))))
 
 
 def _no_target(runs: Runs, num_seeds: int) -> str:
