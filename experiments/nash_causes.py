@@ -91,7 +91,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     shown = moved(frame)
     (settings.out / "causes.md").write_text(to_markdown(shown), encoding="utf-8")
     with pd.option_context("display.max_rows", None, "display.width", 200, "display.max_colwidth", None):
-        console.print(shown.to_string(index=False), markup=False, highlight=False)
+        console.print(shown.to_string(index=False), markup=False, highlight=False, soft_wrap=True)
     return frame
 
 
