@@ -79,6 +79,37 @@ def test_an_images_score_depends_on_no_other(params, images, how):
     np.testing.assert_allclose(apply(params, images[shuffled]), apply(params, images)[shuffled], rtol=1e-4, atol=1e-5)
 
 
+def convolved(x, kernel, stride):
+    height, width, margin = *x.shape[1:3], kernel.shape[0] // 2
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    size = range(kernel.shape[0])
+    whole = sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in size for j in size)
+    return whole[:, ::stride, ::stride]
+
+
+def normalised(x, weights, groups=2):
+    grouped = x.reshape(*x.shape[:3], groups, -1)
+    mean, variance = (of(grouped, axis=(1, 2, 4), keepdims=True) for of in (np.mean, np.var))
+    return ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * weights["scale"] + weights["bias"]
+
+
+def test_scores_are_those_of_the_network_written_out(params, images):
+    """In NumPy, double precision: what is rectified, and what is added to what."""
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    x = convolved(np.asarray(images, np.float64), weights["stem"]["kernel"], 1)
+    x = np.maximum(normalised(x, weights["stem_norm"]), 0)
+    for stage in (0, 1):
+        block, stride = weights[f"stage_{stage}_block_0"], 1 + stage
+        y = normalised(convolved(x, block["convolution_0"]["kernel"], stride), block["norm_0"])
+        y = normalised(convolved(np.maximum(y, 0), block["convolution_1"]["kernel"], 1), block["norm_1"])
+        if "shortcut" in block:
+            x = normalised(convolved(x, block["shortcut"]["kernel"], stride), block["shortcut_norm"])
+        x = np.maximum(x + y, 0)
+    expected = x.mean((1, 2)) @ weights["output"]["kernel"] + weights["output"]["bias"]
+    apply = jax.jit(resnet18(**SMALL, convolutions="patches").apply)
+    np.testing.assert_allclose(apply(params, images), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_rows_are_images_and_a_key_changes_nothing(params, images):
     model = resnet18(**SMALL)
     apply = jax.jit(model.apply)
