@@ -2,7 +2,7 @@
 
 Prints what each rule reaches beside what an independent NumPy program found, by learning rate too, and the paper's
 claims with what was measured; writes `results.csv`, `provenance.json` and three figures. All runs are rows of two
-sweeps: with `--store` they are kept, and a second call runs what is missing.
+sweeps and are kept as they finish, so a second call runs what is missing.
 
 The paper prints neither starts nor learning rate. Some numbers hang on the last digits: paths that oscillate across a
 narrow valley are chaotic. So each start is run exactly (seed 0) and moved by 1e-9 in random directions (the other
@@ -51,7 +51,7 @@ class Settings:
     out: Path = field(default_factory=lambda: Path("outputs/nash_synthetic"))
     """Directory for results.csv, provenance.json and the figures."""
     store: Path | None = None
-    """Directory that keeps finished runs, so that another call goes on where one ended."""
+    """Directory that keeps finished runs, so that another call goes on where one ended; OUT/store if not given."""
     cache: bool = True
     """Keep compiled programs in .jax_cache between runs."""
 
@@ -127,13 +127,13 @@ def _trials(settings: Settings, rates: tuple[float, ...], seeds: tuple[int, ...]
 def _sweep(run: Any, trials: dict[str, np.ndarray], settings: Settings, name: str) -> pd.DataFrame:
     # A rule is a program, and all its runs fit into one block.
     block = len(trials["rule"]) // len(settings.rules)
-    store = settings.store / name if settings.store else None
-    return bx.sweep(run, trials, store=store, block=block).frame()
+    store = settings.store or settings.out / "store"
+    return bx.sweep(run, trials, store=store / name, block=block).frame()
 
 
 def _figures(settings: Settings, runs: pd.DataFrame, front: synthetic.Front) -> list[Path]:
     paths = {
-        rule: {name: np.stack(list(mine[name])) for name in ("theta", "losses", "aligned")}
+        rule: {name: np.stack(list(mine[name])) for name in ("theta", "losses", "aligned", "bargained")}
         for rule, mine in runs.groupby("rule", sort=False)
     }
     titled = {RULES[rule]: run for rule, run in paths.items()}
@@ -167,11 +167,21 @@ def _check(settings: Settings) -> None:
         synthetic_runs.check_names(rule, settings.step_length, settings.reading)
     if not all(0 <= start < len(synthetic.STARTS) for start in settings.starts):
         raise ValueError(f"starts must be numbers from 0 to {len(synthetic.STARTS) - 1}, got {list(settings.starts)}")
-    if settings.learning_rate not in settings.learning_rates:
-        raise ValueError(f"learning_rate {settings.learning_rate} must be one of {list(settings.learning_rates)}")
+    _check_rates(settings)
     if 0 not in settings.seeds:
         raise ValueError(f"seeds must contain 0, which is the exact start, got {list(settings.seeds)}")
     if settings.steps < 1:
         raise ValueError(f"steps must be at least 1, got {settings.steps}")
     if settings.bargaining_steps < 0:
         raise ValueError(f"bargaining_steps must not be negative, got {settings.bargaining_steps}")
+
+
+def _check_rates(settings: Settings) -> None:
+    rates = settings.learning_rates
+    if not all(0 < rate < np.inf for rate in (*rates, settings.learning_rate)):
+        raise ValueError(f"learning rates must be positive and finite, got {settings.learning_rate}, {list(rates)}")
+    for i, rate in enumerate(rates):
+        if synthetic_tables.same_rate(rates[:i], rate).any():
+            raise ValueError(f"learning_rates must name each once, got {rate} twice in {list(rates)}")
+    if not synthetic_tables.same_rate(rates, settings.learning_rate).any():
+        raise ValueError(f"learning_rate {settings.learning_rate} must be one of {list(rates)}")

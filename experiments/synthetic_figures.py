@@ -1,6 +1,7 @@
 """Pictures of runs on the two-objective problem: in the plane, in the plane of the losses, and alignment over steps.
 
-Each takes paths by title of the rule: `theta` and `losses` `f[S, T + 1, 2]`, `aligned` `bool[S, T]` from S starts.
+Each takes paths by title of the rule from S starts: `theta` and `losses` `f[S, T + 1, 2]`, `aligned` and `bargained`
+`bool[S, T]`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _HALF_WIDTH = 11.0
 _NUM_COLUMNS = 4
 _WINDOW = 25
 _FIRST, _SECOND = "#7B9BC7", "#D9A066"
+_FAIR: dict[str, Any] = {"color": "#F0E442", "markeredgecolor": "black", "markeredgewidth": 0.7, "ms": 13}
 
 
 def trajectories(paths: Paths, front: synthetic.Front, *, scale: float, title: str) -> Any:
@@ -32,7 +34,7 @@ def trajectories(paths: Paths, front: synthetic.Front, *, scale: float, title: s
             axes.contour(
                 x, x, values[:, :, loss], levels=12, colors=colour, linewidths=0.6, linestyles="solid", zorder=0
             )
-        _draw_paths(axes, run["theta"], front.theta, front.fair)
+        _draw_paths(axes, run["theta"], run["bargained"], front.theta, front.fair)
         axes.set_title(name, fontsize=10)
         axes.set(xlim=(-_HALF_WIDTH, _HALF_WIDTH), ylim=(-_HALF_WIDTH, _HALF_WIDTH), aspect="equal")
     handles = [*_legend_handles(), _line(_FIRST, "$L_1$ (contours)"), _line(_SECOND, "$L_2$ (contours)")]
@@ -46,7 +48,8 @@ def loss_planes(paths: Paths, front: synthetic.Front, *, scale: float, title: st
     low, high = -23 * scale, 13 * scale
     for axes, (name, run) in zip(panels, paths.items(), strict=True):
         axes.plot([low, high], [low, high], color="0.75", lw=0.8, zorder=0)
-        _draw_paths(axes, run["losses"], scale * front.losses, scale * front.losses[len(front.losses) // 2])
+        fair = scale * front.losses[len(front.losses) // 2]
+        _draw_paths(axes, run["losses"], run["bargained"], scale * front.losses, fair)
         axes.set_title(name, fontsize=10)
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     handles = [*_legend_handles(), _line("0.75", "$L_1 = L_2$")]
@@ -65,7 +68,7 @@ def alignment(families: Mapping[str, Paths], *, bargaining_steps: int, title: st
             share = moving_average(np.mean(run["aligned"], axis=0), _WINDOW)
             axes.plot(np.arange(1, len(share) + 1), share, color=colour, lw=1.4, label=name)
         if family.startswith("bargaining"):
-            axes.axvspan(0, bargaining_steps, color="0.9", lw=0, zorder=0)
+            axes.axvspan(0, bargaining_steps, color="0.9", lw=0, zorder=0, label="stage before a goal")
         axes.set_title(family, fontsize=10)
         axes.set(xlabel="step", ylim=(-0.03, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
@@ -97,13 +100,23 @@ def _panels(number: int) -> tuple[Any, Sequence[Any], Any]:
     return figure, grid[:number], grid[number]
 
 
-def _draw_paths(axes: Any, paths: np.ndarray, front: np.ndarray, fair: np.ndarray) -> None:
+def _draw_paths(axes: Any, paths: np.ndarray, bargained: np.ndarray, front: np.ndarray, fair: np.ndarray) -> None:
     axes.plot(front[:, 0], front[:, 1], color="black", lw=3, alpha=0.45, solid_capstyle="round", zorder=1)
-    for points, colour in zip(np.asarray(paths), COLOURS, strict=False):
+    # Below the ends, of which the best lie on it, and larger than these.
+    axes.plot(*fair, "*", **_FAIR, zorder=1.5)
+    for points, steps, colour in zip(np.asarray(paths), np.asarray(bargained), COLOURS, strict=False):
         axes.plot(points[:, 0], points[:, 1], color=colour, lw=1.1, alpha=0.85, zorder=2)
         axes.plot(*points[0], "o", color="white", markeredgecolor=colour, ms=5, zorder=3)
+        stop = stage_end(steps)
+        if stop is not None:
+            axes.plot(*points[stop], "D", color="white", markeredgecolor=colour, ms=4, zorder=3)
         axes.plot(*points[-1], "s", color=colour, markeredgecolor="white", markeredgewidth=0.6, ms=6, zorder=4)
-    axes.plot(*fair, "*", color="#F0E442", markeredgecolor="black", markeredgewidth=0.7, ms=10, zorder=5)
+
+
+def stage_end(bargained: np.ndarray) -> int | None:
+    """The point, by number, after the last bargain among steps `bool[T]`; none where none or the last step was one."""
+    steps = np.flatnonzero(bargained)
+    return None if steps.size == 0 or steps[-1] == len(bargained) - 1 else int(steps[-1]) + 1
 
 
 def _legend_handles() -> list[Any]:
@@ -112,9 +125,10 @@ def _legend_handles() -> list[Any]:
     mark = {"linestyle": "none", "color": "0.3"}
     return [
         Line2D([], [], marker="o", markerfacecolor="white", label="start", **mark),
+        Line2D([], [], marker="D", markerfacecolor="white", ms=4, label="bargaining stops", **mark),
         Line2D([], [], marker="s", label="end", **mark),
         Line2D([], [], color="black", lw=3, alpha=0.45, label="Pareto front"),
-        Line2D([], [], marker="*", markerfacecolor="#F0E442", markeredgecolor="black", ms=10, ls="none", label="fair"),
+        Line2D([], [], marker="*", linestyle="none", label="fair", **_FAIR),
     ]
 
 

@@ -101,7 +101,9 @@ def scaled_bargain(weights: Float[Array, "2"], gram: Float[Array, "2 2"], step_l
 def rule_weights(rule: str, key: Key[Array, ""], situation: Situation) -> Float[Array, "2"]:
     """Weights of a rule that does not bargain.
 
-    The generalised means need positive losses, so theirs are counted from `lowest`.
+    The generalised means need positive losses, so theirs are counted from `lowest`. Their weights are in the
+    proportions of the mean's derivative, `(L_k - lowest)^{p-1}`, and come to 1 in sum, so that one learning rate means
+    the same for every p.
 
     Args:
         rule: a goal, or one of `GRADIENT_RULES`.
@@ -118,7 +120,9 @@ def rule_weights(rule: str, key: Key[Array, ""], situation: Situation) -> Float[
     if rule == "cagrad":
         return bx.cagrad_weights(situation.gram, RADIUS)
     if rule in ("mean", "harmonic"):
-        return bx.generalized_mean_weights(situation.losses - situation.lowest, 1.0 if rule == "mean" else -1.0)
+        power = 1.0 if rule == "mean" else -1.0
+        weights = bx.generalized_mean_weights(situation.losses - situation.lowest, power)
+        return weights / jnp.sum(weights)
     raise unknown_name("rule", rule, RULES)
 
 

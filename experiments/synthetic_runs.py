@@ -100,7 +100,7 @@ def numbers(
         `end_x`, `end_y`, `end_loss_1`, `end_loss_2`; shares of the steps that were `aligned`, `lowered` (both losses
         fell), `tried` (to bargain) and `bargained`; `bargained_aligned`, the share that was both; and `failed_margin`,
         the largest `1 + cos` between the gradients where no bargain was found (NaN where all were, or a gradient was
-        0), each `f[]`.
+        0 each time), each `f[]`.
     """
     move_key, run_key = jax.random.split(key)
     angle = jax.random.uniform(move_key, maxval=2 * jnp.pi)
@@ -109,7 +109,8 @@ def numbers(
     lowered = jnp.all(losses[1:] < losses[:-1], axis=1)
     tried = jnp.arange(settings["num_steps"]) < synthetic_rules.num_bargaining(**settings)
     failed = tried & ~info.bargained
-    margin = jnp.where(jnp.any(failed), jnp.max(jnp.where(failed, 1 + info.cosine, -jnp.inf)), jnp.nan)
+    # A step with a gradient of 0 has no cosine, and leaves the margin of the other failures as it is.
+    margin = jnp.nanmax(jnp.where(failed, 1 + info.cosine, jnp.nan))
     return {
         "end_x": end[0],
         "end_y": end[1],
@@ -125,9 +126,15 @@ def numbers(
 
 
 def path(key: Key[Array, ""], rate: Array, start_x: Array, start_y: Array, **settings: Any) -> dict[str, Array]:
-    """The way of a run, a row of a sweep: `theta` and `losses` `f[num_steps + 1, 2]`, `aligned` `bool[num_steps]`."""
+    """The way of a run, a row of a sweep.
+
+    Returns:
+        `theta` and `losses` `f[num_steps + 1, 2]`, and of each step whether it was `aligned` and `bargained`,
+        `bool[num_steps]`.
+    """
     end, info, losses = _followed(key, jnp.stack([start_x, start_y]), rate, settings)
-    return {"theta": jnp.vstack([info.theta, end]), "losses": losses, "aligned": info.aligned}
+    of_steps = {"aligned": info.aligned, "bargained": info.bargained}
+    return of_steps | {"theta": jnp.vstack([info.theta, end]), "losses": losses}
 
 
 def check_names(rule: str, step_length: str, reading: str) -> None:
