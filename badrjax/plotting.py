@@ -14,14 +14,19 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 def mean_and_range(axes: Any, values: np.ndarray, *, colour: str, label: str | None, style: str = "-") -> None:
     """Draw the mean over seeds of `values` `f[S, epochs]` with the range of the seeds as a band.
 
-    Epochs without any finite value are left out of the line; diverged seeds are left out of mean and range.
+    Epochs without any finite value are left out of the line; diverged seeds are left out of mean and range. A single
+    epoch, which makes no line, is a dot with an upright range.
     """
     values = np.asarray(values, float)
     known = np.isfinite(values).any(axis=0)
     epochs = np.arange(1, values.shape[1] + 1)[known]
     finite = np.where(np.isfinite(values), values, np.nan)[:, known]
-    axes.plot(epochs, np.nanmean(finite, axis=0), style, color=colour, label=label, linewidth=1.6)
-    axes.fill_between(epochs, np.nanmin(finite, axis=0), np.nanmax(finite, axis=0), color=colour, alpha=0.15, lw=0)
+    low, high = np.nanmin(finite, axis=0), np.nanmax(finite, axis=0)
+    mark = "o" if len(epochs) == 1 else None
+    axes.plot(epochs, np.nanmean(finite, axis=0), style, color=colour, label=label, linewidth=1.6, marker=mark)
+    axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+    if mark:
+        axes.vlines(epochs, low, high, color=colour, alpha=0.4)
 
 
 def stages_figure(
@@ -79,6 +84,7 @@ def curves_figure(
     rates: Collection[str] = (),
     shaded: Mapping[str, int] | None = None,
     styles: Mapping[str, str] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> Any:
     """Curves over epochs in a grid of panels, a line the mean over seeds and a band their range.
 
@@ -90,6 +96,7 @@ def curves_figure(
         rates: keys of the rows that are drawn from 0 to 1.
         shaded: by title of a column, how many of the first epochs are shaded; none where it is not listed.
         styles: matplotlib's line style by name of a line; solid where it is not listed.
+        colours: of lines by name; those of `COLOURS`, in order of the names, where it is not listed.
 
     Returns:
         A matplotlib `Figure`, not shown and not saved.
@@ -100,7 +107,7 @@ def curves_figure(
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
     names = dict.fromkeys(name for panels in columns.values() for lines in panels.values() for name in lines)
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)} | dict(colours or {})
     for (column, panels), axes_of_column in zip(columns.items(), grid.T, strict=True):
         for key, axes in zip(rows, axes_of_column, strict=True):
             for name, values in panels.get(key, {}).items():

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from badrjax import plotting, results
-from experiments import nash
+from experiments import nash, reading
 
 EpochRule = Literal["last", "validation", "test"]
 
@@ -19,7 +19,6 @@ _RULES = {
     "test": "at the epoch with the best mean accuracy over seeds on the test images, which is optimistic",
 }
 _STAGES = {"one stage": "", "two stages": "nash_"}
-_STYLES = {"one stage": ("--", plotting.COLOURS[1]), "two stages": ("-", plotting.COLOURS[0])}
 
 
 def reported(frame: pd.DataFrame, method: str, metric: str, rule: EpochRule) -> np.ndarray:
@@ -27,8 +26,8 @@ def reported(frame: pd.DataFrame, method: str, metric: str, rule: EpochRule) -> 
     values = results.seed_values(frame, method=method, metric=f"test_{metric}")
     if rule == "last":
         return values[:, -1]
-    means = results.seed_values(frame, method=method, metric=f"{rule}_accuracy").mean(axis=0)
-    return values[:, -1] if np.isnan(means).all() else values[:, np.nanargmax(means)]
+    scores = results.seed_values(frame, method=method, metric=f"{rule}_accuracy")
+    return values[:, reading.best_epoch(scores)]
 
 
 def table(frame: pd.DataFrame, rule: EpochRule) -> Table:
@@ -110,7 +109,7 @@ def _draw(axes: Any, frame: pd.DataFrame, goal: str, metric: str, bargaining_epo
         plotting.mean_and_range(axes, values, colour="0.45", label=nash.METHODS["baseline"], style=":")
     for stage, prefix in _STAGES.items():
         if prefix + goal in present:
-            style, colour = _STYLES[stage]
+            style, colour = reading.STAGES[stage]
             values = results.seed_values(frame, method=prefix + goal, metric=f"test_{metric}")
             plotting.mean_and_range(axes, values, colour=colour, label=stage, style=style)
     if f"nash_{goal}" in present and bargaining_epochs > 0:
@@ -127,14 +126,7 @@ def _both(frame: pd.DataFrame, goal: str, metric: str, rule: EpochRule) -> list[
 
 
 def _mean(values: np.ndarray | None, *, signed: bool = False) -> str:
-    if values is None:
-        return ""
-    interval = results.mean_interval(values)
-    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
-    if interval.num_finite == 0:
-        return diverged.strip(" ()")
-    half_width = f" ±{interval.half_width:.3f}" if interval.num_finite > 1 else ""
-    return f"{interval.mean:{'+' if signed else ''}.3f}{half_width}{diverged}"
+    return "" if values is None else reading.interval_text(values, "+.3f" if signed else ".3f")
 
 
 def _spread(values: np.ndarray | None) -> str:

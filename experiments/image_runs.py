@@ -16,7 +16,7 @@ import badrjax as bx
 from badrjax.functions import Static
 from experiments import nash, running
 from experiments.image_subsets import Subset
-from experiments.nash_protocol import HyperParameters, Protocol
+from experiments.nash_protocol import HyperParameters, Protocol, of_training
 
 _TEST_BLOCK = 500
 """Test images that go through the network at a time."""
@@ -100,7 +100,7 @@ def sweep(
         progress: as for `badrjax.sweep`.
     """
     bx.shuffled(chosen.batch_size, "drop").check(int(rows.train.shape[0]))
-    settings = (network, protocol, chosen, diagnostics)
+    settings = (network, of_training(protocol), chosen, diagnostics)
     run = Partial(trial, settings=Static(settings), rows=rows)
     trials = bx.sweeps.grid(method=list(methods), seed=list(seeds))
     folder = None if store is None else store / fingerprint(rows, settings)
@@ -119,19 +119,21 @@ def trial(key: jax.Array, method: str, *, settings: Static, rows: Rows) -> dict[
     Args:
         key: of initial weights and order of rows; the same for all methods.
         method: a key of `nash.METHODS`.
-        settings: the network, the protocol, the hyper-parameters, and how often alignment is measured.
+        settings: the network, options of `nash_protocol.of_training`, the hyper-parameters, and how often alignment is
+            measured.
         rows: to train, validate and test on.
 
     Returns:
         By epoch, `[E]` each: `test` and `validation`, the fields of `Measured` (`by_class` `[E, 2]`), and `steps`,
         means of what the method's steps reported.
     """
-    network, protocol, chosen, diagnostics = settings.value
+    network, options, chosen, diagnostics = settings.value
+    protocol = Protocol(**dict(options))
     model = bx.models.resnet18(num_outputs=2, **network._asdict())
     made = nash.make_method(method, model, rows.validation, 2, chosen, protocol=protocol, diagnostics=diagnostics)
     evaluate = Partial(_evaluate, model, rows.validation, rows.test)
-    options = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
-    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **options))
+    how = {"num_epochs": chosen.num_epochs, "sampler": bx.shuffled(chosen.batch_size, "drop")}
+    return running.by_epoch(running.fit_new(key, model, made, rows.data, rows.train, evaluate, **how))
 
 
 def measure(model: bx.Model, images: bx.Batch, params: Any) -> Measured:

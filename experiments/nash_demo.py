@@ -24,7 +24,7 @@ from rich.table import Table
 import badrjax as bx
 from badrjax import plotting, results
 from badrjax.checks import unknown_name
-from experiments import nash, nash_protocol, running
+from experiments import nash, nash_protocol, reading, running
 
 METRICS = {"overall": "overall", "gap": "gap between groups", "worst": "worst group"}
 
@@ -59,11 +59,8 @@ class Settings:
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run the demo, print its table, write its files, and return the tidy frame."""
-    console = console or Console()
     _check(settings)
-    _prepare(settings.out)
-    if settings.cache:
-        running.use_compilation_cache()
+    console = running.begin(settings, console)
     chosen = replace_epochs(nash_protocol.hyper_parameters("adult_sex", nash_protocol.CODE), settings.epochs)
     dataset = bx.load_dataset("adult", sensitive="sex", variant="nash", data_home=settings.data_home)
     options = {"data_home": settings.data_home} if settings.split == "official" else {}
@@ -137,9 +134,8 @@ def selected(frame: pd.DataFrame, method: str, epoch: Literal["last", "paper"]) 
         name: mine[mine.metric == f"test_{name}"].pivot(index="seed", columns="epoch", values="value")
         for name in METRICS
     }
-    means = at["overall"].mean(axis=0)
-    chosen = at["overall"].columns[-1] if epoch == "last" or means.isna().all() else means.idxmax()
-    return {name: values[chosen].to_numpy() for name, values in at.items()}
+    chosen = -1 if epoch == "last" else reading.best_epoch(at["overall"].to_numpy())
+    return {name: values.iloc[:, chosen].to_numpy() for name, values in at.items()}
 
 
 def table(frame: pd.DataFrame, seeds: tuple[int, ...]) -> Table:
@@ -157,12 +153,12 @@ def table(frame: pd.DataFrame, seeds: tuple[int, ...]) -> Table:
     for name, title in METRICS.items():
         shown.add_row(title, style="bold")
         for method in methods:
-            last, best = (results.mean_interval(selected(frame, method, rule)[name]) for rule in ("last", "paper"))
+            last, best = (reading.interval_text(selected(frame, method, rule)[name]) for rule in ("last", "paper"))
             mean, half_width = paper[method, name]
             shown.add_row(
                 f"  {nash.METHODS[method]}",
-                _cell(last),
-                _cell(best),
+                last,
+                best,
                 f"{mean:.3f} ±{half_width:.3f}",
                 end_section=method == methods[-1],
             )
@@ -259,29 +255,13 @@ def _notes(console: Console, settings: Settings) -> None:
     )
 
 
-def _cell(interval: results.Interval) -> str:
-    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
-    if interval.num_finite == 0:
-        return diverged.strip(" ()")
-    half_width = f" ±{interval.half_width:.3f}" if interval.num_finite > 1 else ""
-    return f"{interval.mean:.3f}{half_width}{diverged}"
-
-
-def _prepare(directory: Path) -> None:
-    """Make the directory of the results now, for after the runs it is too late to learn that it cannot be written."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK):
-        raise PermissionError(f"cannot write to {directory}; choose another directory with --out")
-
-
 def _check(settings: Settings) -> None:
     for name in settings.methods:
         if name not in nash.METHODS:
             raise unknown_name("method", name, nash.METHODS)
     if not settings.methods or not settings.seeds:
         raise ValueError("methods and seeds must each name at least one")
-    if len(set(settings.seeds)) < len(settings.seeds) or min(settings.seeds) < 0 or max(settings.seeds) >= 2**32:
-        raise ValueError(f"seeds must be distinct, not negative and below 2**32, got {list(settings.seeds)}")
+    running.check_seeds(settings.seeds)
     if settings.epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {settings.epochs}")
     if settings.workers < 1:

@@ -54,6 +54,7 @@ QUICK = {
     "cifar100": Size(300, 10, 3, 32, 8, (1, 1, 1, 1), 5e-3, (0, 1, 2)),
 }
 SHARES = {"cifar10": 0.99, "cifar100": 0.95}
+VALIDATION_PER_CLASS = 5
 _TITLES = {
     "train_size": "training images",
     "epochs": "epochs",
@@ -62,7 +63,17 @@ _TITLES = {
     "width": "width",
     "blocks": "residual blocks",
     "learning_rate": "learning rate",
+    "majority_share": "share of the common class",
+    "validation_per_class": "validation images of each class",
 }
+WITHOUT_EFFECT = {
+    "cells": "every group has one label",
+    "auc": "accuracies are reported",
+    "hyper_parameters": "they are options of their own",
+    "lookahead_dropout": "the network has no dropout",
+    "validation_dropout": "the network has no dropout",
+}
+"""Options of the protocol that change nothing here, and why."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Settings:
     """Share of the common class among the training images; 0.99, or 0.95 for cifar100."""
     train_size: int | None = None
     """Training images; 5000, or 500 for cifar100. Where the files hold too few, as many as they allow."""
-    validation_per_class: int = 5
+    validation_per_class: int = VALIDATION_PER_CLASS
     """Validation images of each class."""
     split_seed: int = 0
     """Seed of the draw of training and validation images, which all runs share."""
@@ -99,7 +110,7 @@ class Settings:
     """Of SGD with momentum 0.9 and weight decay 5e-4; 5e-4."""
     protocol: Literal["paper", "code"] = "paper"
     """What the paper's text and its published code do differently; see experiments/nash_protocol.py."""
-    change: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     """Options of the protocol to change, each as option=value, such as lookahead=optimizer."""
     diagnostics: int = 8
     """Measure alignment on every n-th batch."""
@@ -120,16 +131,13 @@ class Settings:
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run the sweep, print the table, write the files, and return the tidy frame."""
-    console = console or Console()
     size, protocol = sizes(settings), protocol_of(settings)
     check(settings, size)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    if settings.cache:
-        running.use_compilation_cache()
+    console = running.begin(settings, console)
     subset = image_subsets.load(
         settings.dataset,
         settings.classes,
-        majority_share=SHARES[settings.dataset] if settings.majority_share is None else settings.majority_share,
+        majority_share=majority_share(settings),
         train_size=size.train_size,
         validation_per_class=settings.validation_per_class,
         seed=settings.split_seed,
@@ -176,9 +184,14 @@ def sizes(settings: Settings) -> Size:
     return size
 
 
+def majority_share(settings: Settings) -> float:
+    """Share of the common class that is asked for: what was given, or the paper's."""
+    return SHARES[settings.dataset] if settings.majority_share is None else settings.majority_share
+
+
 def protocol_of(settings: Settings) -> nash_protocol.Protocol:
     """The protocol that is run; each group has one label only, so groups bargain rather than group x label cells."""
-    return replace(nash_protocol.changed(settings.protocol, settings.change), cells="groups")
+    return replace(nash_protocol.changed(settings.protocol, settings.changes), cells="groups")
 
 
 def hyper_parameters(size: Size, protocol: nash_protocol.Protocol) -> nash_protocol.HyperParameters:
@@ -232,20 +245,25 @@ def _describe(
 ) -> None:
     console.print(image_subsets.describe(subset))
     blocks = " ".join(map(str, size.blocks))
-    changes = f" with {', '.join(settings.change)}" if settings.change else ""
+    changes = f" with {', '.join(settings.changes)}" if settings.changes else ""
     console.print(
         f"{size.epochs} epochs, {chosen.bargaining_epochs} of them bargaining, batches of {size.batch_size}, width "
         f"{size.width}, residual blocks {blocks}, learning rate {size.learning_rate:g}, seeds {list(size.seeds)}, "
         f"protocol {settings.protocol}{changes}"
     )
-    full, run = FULL[settings.dataset], size._replace(train_size=sum(subset.taken))
-    other = [
-        f"{title} {getattr(run, name)}, not {getattr(full, name)}"
-        for name, title in _TITLES.items()
-        if getattr(run, name) != getattr(full, name)
-    ]
+    other = not_the_papers(settings, size._replace(train_size=sum(subset.taken)))
     if other:
         console.print(f"Not the paper's size, so no check of its claims: {'; '.join(other)}.")
+
+
+def not_the_papers(settings: Settings, run: Size) -> list[str]:
+    """What is run otherwise than in the paper, each with the paper's number."""
+    given = {"majority_share": majority_share(settings), "validation_per_class": settings.validation_per_class}
+    theirs = {"majority_share": SHARES[settings.dataset], "validation_per_class": VALIDATION_PER_CLASS}
+    ours, theirs = run._asdict() | given, FULL[settings.dataset]._asdict() | theirs
+    return [
+        f"{title} {ours[name]}, not {theirs[name]}" for name, title in _TITLES.items() if ours[name] != theirs[name]
+    ]
 
 
 def _figure(settings: Settings, frame: pd.DataFrame, bargaining_epochs: int, dataset: bx.Dataset) -> list[Path]:
@@ -265,16 +283,20 @@ def check(settings: Settings, size: Size) -> None:
     for name in settings.methods:
         if name not in nash.METHODS:
             raise unknown_name("method", name, nash.METHODS)
-    for name, values in (("methods", settings.methods), ("seeds", size.seeds)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name} must name at least one, each once, got {list(values)}")
-    positive = ("epochs", "batch_size", "width")
-    for name in positive:
-        if getattr(size, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(size, name)}")
-    for name in ("validation_per_class", "diagnostics", "block"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    if not settings.methods or len(set(settings.methods)) < len(settings.methods):
+        raise ValueError(f"methods must name at least one, each once, got {list(settings.methods)}")
+    running.check_seeds(size.seeds)
+    for change in settings.changes:
+        name = change.partition("=")[0]
+        if name in WITHOUT_EFFECT:
+            raise ValueError(f"changes of {name} have no effect here: {WITHOUT_EFFECT[name]}")
+    sized = {name: getattr(size, name) for name in ("epochs", "batch_size", "width")}
+    given = {name: getattr(settings, name) for name in ("validation_per_class", "diagnostics", "block")}
+    for name, number in (sized | given).items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if not size.blocks or min(size.blocks) < 1:
+        raise ValueError(f"blocks must be numbers of at least 1, one a stage, got {list(size.blocks)}")
     if not 0 <= size.bargaining_epochs <= size.epochs:
         raise ValueError(
             f"bargaining_epochs must lie between 0 and the {size.epochs} epochs, got {size.bargaining_epochs}"
@@ -284,7 +306,7 @@ def check(settings: Settings, size: Size) -> None:
     share = settings.majority_share
     if share is not None and not 0.5 <= share < 1:
         raise ValueError(f"majority_share must lie in [0.5, 1), got {share}")
-    if not size.learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {size.learning_rate}")
+    if not 0 < size.learning_rate < np.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {size.learning_rate}")
     if settings.split_seed < 0:
         raise ValueError(f"split_seed must not be negative, got {settings.split_seed}")

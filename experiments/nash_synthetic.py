@@ -58,11 +58,8 @@ class Settings:
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run the sweeps, print tables and claims, write the files, and return the tidy frame."""
-    console = console or Console()
     _check(settings)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    if settings.cache:
-        running.use_compilation_cache()
+    console = running.begin(settings, console)
     # Two numbers a run cost nothing in double precision, and narrow valleys need it.
     with jax.enable_x64(True):
         front = synthetic.pareto_front()
@@ -168,6 +165,7 @@ def _check(settings: Settings) -> None:
     if not all(0 <= start < len(synthetic.STARTS) for start in settings.starts):
         raise ValueError(f"starts must be numbers from 0 to {len(synthetic.STARTS) - 1}, got {list(settings.starts)}")
     _check_rates(settings)
+    running.check_seeds(settings.seeds)
     if 0 not in settings.seeds:
         raise ValueError(f"seeds must contain 0, which is the exact start, got {list(settings.seeds)}")
     if settings.steps < 1:

@@ -1,15 +1,42 @@
-"""Runs from new parameters: one, or a block of seeds as one program."""
+"""What scripts begin with, and runs from new parameters: one, or a block of seeds as one program."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 from jaxtyping import Array
+from rich.console import Console
 
 import badrjax as bx
+
+
+def begin(settings: Any, console: Console | None) -> Console:
+    """A console, the directory of the results, and the cache of compiled programs where there is one.
+
+    Args:
+        settings: of an experiment, with `out` and perhaps `cache`.
+        console: another than the terminal.
+
+    Raises:
+        PermissionError: where the directory cannot be written to, for after the runs it is too late to learn that.
+    """
+    settings.out.mkdir(parents=True, exist_ok=True)
+    if not os.access(settings.out, os.W_OK):
+        raise PermissionError(f"cannot write to {settings.out}; choose another directory with --out")
+    if getattr(settings, "cache", False):
+        use_compilation_cache()
+    return console or Console()
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise `ValueError` for no seeds, repeated ones, or such as make no key."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise ValueError(f"seeds must be distinct, not negative and below 2**32, got {list(seeds)}")
 
 
 @partial(jax.jit, static_argnames=("num_epochs", "sampler"))

@@ -45,6 +45,12 @@ def test_epochs_that_were_not_measured_are_left_out():
     np.testing.assert_array_equal(drawn.axes[1].lines[0].get_xdata(), [1, 3, 4, 6])
 
 
+def test_a_single_epoch_is_a_dot():
+    one = {"accuracy": np.full((2, 1, 2), 0.5), "aligned": np.ones((2, 3))}
+    upper, lower = figure(FORML={"one stage": one}).axes
+    assert [axes.lines[0].get_marker() for axes in (upper, lower)] == ["o", "None"]
+
+
 def test_nothing_overlaps_outside_the_axes():
     drawn = figure(
         FORML={"one stage": curves(0), "two stages": curves(1)}, LtR={"one stage": curves(2), "two stages": curves(3)}
@@ -81,7 +87,8 @@ def grid(**options):
 
 
 def test_curves_share_a_colour_by_name_and_may_be_missing():
-    drawn = grid(rates=("rate",), shaded={"LtR": 2}, styles={"one": "--"})
+    drawn = grid(rates=("rate",), shaded={"LtR": 2}, styles={"one": "--"}, colours={"one": "red"})
+    assert [line.get_color() for line in drawn.axes[2].lines] == ["red", plotting.COLOURS[1]]
     loss, empty, rate, other = drawn.axes
     assert (len(loss.lines), len(empty.lines), len(rate.lines), len(other.lines)) == (1, 0, 2, 1)
     assert loss.lines[0].get_color() == rate.lines[1].get_color() == other.lines[0].get_color()

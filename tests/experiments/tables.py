@@ -3,7 +3,9 @@
 
 def cells(table):
     """The rows of a table as lists of stripped text, titles of its sections among them."""
-    return [[str(cell).strip() for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)]
+    return [
+        [str(cell).strip() for cell in row] for row in zip(*(column.cells for column in table.columns), strict=True)
+    ]
 
 
 def row(table, name, section=0):

@@ -13,10 +13,12 @@ import pytest
 from rich.console import Console
 
 import badrjax as bx
+from badrjax import plotting
 from badrjax.datasets import cifar, registry
 from badrjax.models import resnet18
-from experiments import image_reports, image_runs, image_subsets, nash_images
+from experiments import image_reports, image_runs, image_subsets, nash_images, nash_protocol, reading
 from tests.datasets.test_cifar import records, tar
+from tests.experiments.tables import row
 
 NAMES = ("fish", "apple", "bear")
 PAIR = ("learning_to_reweight", "nash_learning_to_reweight")
@@ -207,9 +209,35 @@ def test_what_is_printed(finished):
     _, _, text, shown = finished
     assert "12 training images of fish and 4 of apple" in text
     assert "Not the paper's size" in text
-    assert "training images 16, not 500" in text
+    for told in ("training images 16, not 500", "learning rate 0.05, not 0.0005", "common class 0.75, not 0.95"):
+        assert told in text
     assert "LtR" in text
     assert all(len(line) <= 80 for line in shown.splitlines() if "│" in line or "┃" in line)
+
+
+def test_what_is_not_the_papers_is_told():
+    paper = nash_images.Settings()
+    size = nash_images.sizes(paper)
+    assert nash_images.not_the_papers(paper, size) == []
+    other = dataclasses.replace(paper, majority_share=0.9, validation_per_class=6)
+    assert nash_images.not_the_papers(other, size._replace(learning_rate=0.1, blocks=(1,))) == [
+        "residual blocks (1,), not (2, 2, 2, 2)",
+        "learning rate 0.1, not 0.0005",
+        "share of the common class 0.9, not 0.99",
+        "validation images of each class 6, not 5",
+    ]
+
+
+def test_runs_are_known_by_what_training_depends_on(data_home, monkeypatch):
+    """Which epoch is reported makes no other run, and no other store."""
+    rows, stores = image_runs.to_rows(load(data_home)), []
+    monkeypatch.setattr(image_runs.bx, "sweep", lambda *_, store, **__: stores.append(store))
+    chosen = nash_protocol.HyperParameters(0.1, 0.0, 8)
+    for changes in ((), ("epoch=test",), ("f1_term=true",)):
+        protocol = nash_protocol.changed("paper", changes)
+        options = {"network": None, "protocol": protocol, "chosen": chosen, "diagnostics": 1, "block": 1}
+        image_runs.sweep(rows, PAIR, (0,), store=data_home, **options)
+    assert stores[0] == stores[1] != stores[2]
 
 
 def test_going_on_from_the_store_runs_only_what_is_missing(finished, data_home, tmp_path, monkeypatch):
@@ -250,19 +278,22 @@ def test_the_epoch_rules():
     expected = {"last": [0.6, 0.5], "test": [0.9, 0.7], "validation": [0.9, 0.7]}
     for rule, values in expected.items():
         np.testing.assert_allclose(image_reports.reported(frame, "forml", "accuracy", rule), values)
+    diverged = invented(forml=[[0.7, 0.9, 0.6], [np.nan] * 3])
+    np.testing.assert_allclose(image_reports.reported(diverged, "forml", "accuracy", "test"), [0.9, np.nan])
 
 
 def test_the_table_shows_one_stage_beside_two():
     frame = invented(
         baseline=[[0.5], [0.6]], forml=[[0.7], [0.72]], nash_forml=[[0.8], [np.nan]], meta_group_dro=[[0.6], [0.6]]
     )
-    text = shown(image_reports.table(frame, "last"))
-    assert "0.550 ±0.635" in text
-    assert "0.710" in text
-    assert "0.800 (1 diverged)" in text
-    assert "+0.100 (1 diverged)" in text
-    assert "0.071" in text  # spread of the baseline
-    assert "…" not in text
+    table = image_reports.table(frame, "last")
+    accuracy, worst, spread = (row(table, "FORML", section) for section in range(3))
+    assert accuracy == worst == ["0.710 ±0.127", "0.800 (1 diverged)", "+0.100 (1 diverged)"]
+    assert spread == ["0.014", "", ""]
+    assert row(table, "Baseline") == ["0.550 ±0.635", "", ""]
+    assert row(table, "Baseline", 2) == ["0.071", "", ""]
+    assert row(table, "Meta-gDRO") == ["0.600 ±0.000", "", ""]
+    assert "…" not in shown(table)
 
 
 def test_the_figure_has_a_column_a_goal_and_shades_bargaining():
@@ -271,6 +302,10 @@ def test_the_figure_has_a_column_a_goal_and_shades_bargaining():
     upper = drawn.axes[:2]
     assert [axes.get_title() for axes in upper] == ["FORML", "Meta-gDRO"]
     assert [line.get_label() for line in upper[0].lines] == ["Baseline", "one stage", "two stages"]
+    drawn_as = {line.get_label(): (line.get_linestyle(), line.get_color()) for line in upper[0].lines}
+    assert drawn_as["one stage"] == ("--", plotting.COLOURS[1])
+    assert {stage: drawn_as[stage] for stage in reading.STAGES} == reading.STAGES
+    np.testing.assert_allclose([line.get_ydata()[0] for line in upper[0].lines], [0.5, 0.7, 0.8])
     assert [len(axes.patches) for axes in upper] == [1, 0]
     assert image_reports.figure(invented(baseline=[[0.5]]), bargaining_epochs=1, title="") is None
 
@@ -285,7 +320,7 @@ def test_sizes_are_the_papers_unless_quick_or_given():
 
 
 def test_under_the_code_protocol_groups_bargain_one_epoch_fewer():
-    chosen = nash_images.Settings(protocol="code", change=("epoch=last",))
+    chosen = nash_images.Settings(protocol="code", changes=("epoch=last",))
     protocol = nash_images.protocol_of(chosen)
     assert (protocol.cells, protocol.lookahead, protocol.epoch) == ("groups", "optimizer", "last")
     assert nash_images.hyper_parameters(nash_images.sizes(chosen), protocol).bargaining_epochs == 29
@@ -296,16 +331,36 @@ def test_under_the_code_protocol_groups_bargain_one_epoch_fewer():
     [
         ({"methods": ("nash_form",)}, "nash_forml"),
         ({"methods": ()}, "at least one"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (1, 1)}, "distinct"),
+        ({"seeds": (-1,)}, "not negative"),
         ({"epochs": 0}, "epochs"),
+        ({"blocks": (0,)}, "blocks must be"),
+        ({"blocks": ()}, "blocks must be"),
+        ({"learning_rate": np.inf}, "finite"),
+        ({"learning_rate": np.nan}, "finite"),
+        ({"majority_share": np.nan}, "majority_share"),
+        ({"changes": ("cells=cells",)}, "no effect here: every group has one label"),
+        ({"changes": ("validation_dropout=true",)}, "no dropout"),
         ({"bargaining_epochs": 4}, "between 0 and the 3 epochs"),
-        ({"batch_size": 17}, "batch_size 17"),
         ({"train_size": 1}, "train_size"),
         ({"majority_share": 1.0}, "majority_share"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"block": 0}, "block"),
         ({"split_seed": -1}, "split_seed"),
-        ({"change": ("cells",)}, "option=value"),
+        ({"changes": ("epoch",)}, "option=value"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_image_is_read(tmp_path, data_home, monkeypatch, changes, message):
+    monkeypatch.setattr(image_subsets, "load", lambda *_, **__: pytest.fail("images were read"))
+    with pytest.raises(ValueError, match=message):
+        nash_images.main(settings(tmp_path, data_home, **changes), Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 17}, "batch_size 17"),
         ({"classes": ("fish", "boat")}, "boat"),
         ({"validation_per_class": 20}, "none of a class would be left"),
         ({"train_size": 8, "majority_share": 0.99}, "none of a class would be left"),

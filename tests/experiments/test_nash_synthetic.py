@@ -106,7 +106,9 @@ def test_numbers_of_a_run_are_read_off_its_steps(monkeypatch):
     expected = {"lowered": 0.5, "failed_margin": 0.25, "tried": 1, "bargained": 0.25, "bargained_aligned": 0.25}
     expected |= {"aligned": 0.5, "end_x": 1, "end_y": 2, "end_loss_1": 3, "end_loss_2": 6}
     assert {name: float(value) for name, value in found.items()} == pytest.approx(expected)
-    monkeypatch.setattr(synthetic_runs, "_followed", lambda *_: (np.zeros(2), info._replace(bargained=~aligned), losses))
+    monkeypatch.setattr(
+        synthetic_runs, "_followed", lambda *_: (np.zeros(2), info._replace(bargained=~aligned), losses)
+    )
     none = synthetic_runs.numbers(jax.random.key(0), 0.1, 0.0, 0.0, 0.0, rule="pcgrad", num_steps=4, bargaining_steps=9)
     assert np.isnan(none["failed_margin"])
 
