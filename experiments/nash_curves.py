@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +15,16 @@ from rich.console import Console
 import badrjax as bx
 from badrjax import results
 from badrjax.checks import unknown_name
-from experiments import nash, nash_demo, nash_protocol, nash_runs
+from experiments import nash, nash_demo, nash_protocol, nash_runs, reading, running
 from experiments.nash_protocol import SETTINGS, HyperParameters, Protocol
 
 # A file that is not there, and that cannot be downloaded either.
 MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+FEWEST_SEEDS = 5
+"""With fewer, nothing is decided."""
+
+interval_text = partial(reading.interval_text, nothing="-")
+"""`reading.interval_text` with a dash where nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Options:
     block: int = 5
     """Seeds side by side."""
     store: Path | None = None
-    """Directory that keeps finished runs, so that another call goes on where one ended."""
+    """Directory that keeps finished runs, so that another call goes on where one ended; OUT/store if not given."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA and the bundled copy."""
     cache: bool = True
@@ -51,6 +57,14 @@ class Options:
     def chosen_protocol(self) -> Protocol:
         """The protocol with its changes."""
         return nash_protocol.changed(self.protocol, self.changes)
+
+
+class Loaded(NamedTuple):
+    """A dataset, its split, and which of the two kinds that is."""
+
+    dataset: bx.Dataset
+    splits: bx.Splits
+    split: str
 
 
 class Curves(NamedTuple):
@@ -89,10 +103,45 @@ class Curves(NamedTuple):
         )
 
 
-def run(name: str, methods: Sequence[str], options: Options, *, progress: bool = True) -> Curves:
+def run_each(console: Console, settings: Any, methods: Sequence[str]) -> Iterator[Curves]:
+    """Every method from every seed on each of the settings whose data are there, all of which are loaded first.
+
+    Args:
+        console: for a line on each setting.
+        settings: `Options`, and which `datasets`; runs are kept in the store or, without one, in `out`.
+        methods: keys of `nash.METHODS`.
+
+    Raises:
+        FileNotFoundError: where the data of no setting are there.
+    """
+    store = settings.store or settings.out / "store"
+    for name, loaded in load_each(console, settings.datasets, settings).items():
+        curves = run(name, methods, settings, loaded, store)
+        announce(console, curves)
+        yield curves
+
+
+def load_each(console: Console, names: Sequence[str], options: Options) -> dict[str, Loaded]:
+    """The settings whose data are there, and a line for each that is left out.
+
+    Raises:
+        FileNotFoundError: where none is left.
+    """
+    there = {}
+    for name in names:
+        try:
+            there[name] = load(name, options)
+        except MISSING as error:
+            console.print(f"{SETTINGS[name].title} is left out: {error}", markup=False)
+    if not there:
+        raise FileNotFoundError("no setting is left: put their files under BADRJAX_DATA or --data-home")
+    return there
+
+
+def run(name: str, methods: Sequence[str], options: Options, loaded: Loaded, store: Path) -> Curves:
     """Every method from every seed on one setting; see `nash_runs.sweep`."""
     protocol = options.chosen_protocol()
-    dataset, splits, split = load(name, options)
+    dataset, splits, split = loaded
     rows = nash_runs.to_rows(dataset, splits)
     chosen = nash_protocol.hyper_parameters(name, protocol)
     if options.epochs is not None:
@@ -103,18 +152,17 @@ def run(name: str, methods: Sequence[str], options: Options, *, progress: bool =
         rows,
         methods,
         options.seeds,
-        store=options.store / _name_of(name, split, options) if options.store else None,
+        store=store / _name_of(name, split, options),
         block=min(options.block, len(options.seeds)),
         epochs=options.epochs,
         diagnostics=options.diagnostics,
-        progress=progress,
     )
     checksum = results.dataset_checksum([dataset.x, dataset.y, dataset.group, *splits])
     num_batches = splits.train.size // chosen.batch_size
     return Curves(name, arrays(swept), tuple(options.seeds), chosen, split, num_batches, checksum)
 
 
-def load(name: str, options: Options) -> tuple[bx.Dataset, bx.Splits, str]:
+def load(name: str, options: Options) -> Loaded:
     """The dataset of a setting, its split, and which of the two kinds that is.
 
     Raises:
@@ -125,11 +173,11 @@ def load(name: str, options: Options) -> tuple[bx.Dataset, bx.Splits, str]:
     protocol, where = options.chosen_protocol(), options.data_home
     if options.split != "balanced":
         try:
-            return *nash_runs.load(name, protocol, "official", options.split_seed, where), "official"
+            return Loaded(*nash_runs.load(name, protocol, "official", options.split_seed, where), "official")
         except MISSING:
             if options.split == "official":
                 raise
-    return *nash_runs.load(name, protocol, "balanced", options.split_seed, where), "balanced"
+    return Loaded(*nash_runs.load(name, protocol, "balanced", options.split_seed, where), "balanced")
 
 
 def arrays(swept: bx.SweepResult) -> dict[str, dict[str, np.ndarray]]:
@@ -166,14 +214,11 @@ def tidy(curves: Curves, table: str) -> pd.DataFrame:
 
 
 def reported_epoch(metrics: Mapping[str, np.ndarray], rule: Literal["last", "validation", "test"]) -> int:
-    """Position of the epoch that is read: the last, or the one with the best mean over seeds on those rows.
+    """Position of the epoch that is read: the last, or the one that is best over seeds on those rows.
 
     Selection on test rows is the paper's rule, and optimistic.
     """
-    if rule == "last":
-        return -1
-    scores = np.asarray(metrics[f"{rule}.overall"]).mean(axis=0)
-    return -1 if np.isnan(scores).all() else int(np.nanargmax(scores))
+    return -1 if rule == "last" else reading.best_epoch(metrics[f"{rule}.overall"])
 
 
 def mean_over(values: np.ndarray, epochs: slice) -> np.ndarray:
@@ -190,34 +235,28 @@ def share_below(values: np.ndarray, level: float) -> np.ndarray:
     return mean_over(np.where(np.isfinite(values), values < level, np.nan), slice(None))
 
 
-def interval_text(values: np.ndarray, form: str = ".3f") -> str:
-    """Mean of one value a seed with Student's 95% half-width; a dash where there is none."""
-    interval = results.mean_interval(values)
-    if interval.num_finite == 0:
-        return "-"
-    half_width = f" ±{interval.half_width:{form.lstrip('+')}}" if interval.num_finite > 1 else ""
-    diverged = f" ({interval.num_diverged} diverged)" if interval.num_diverged else ""
-    return f"{interval.mean:{form}}{half_width}{diverged}"
-
-
 def verdict(differences: np.ndarray) -> str:
-    """Whether a difference `f[S]` is above 0 by Student's 95% interval over paired seeds, given the split."""
+    """Whether a difference `f[S]` is above 0 by Student's 95% interval over paired seeds.
+
+    That is over seeds only: another split, and other test rows, may say otherwise.
+    """
     interval = results.mean_interval(differences)
-    if not interval.half_width >= 0:
+    if interval.num_finite < FEWEST_SEEDS:
         return "undecided"
     if interval.mean - interval.half_width > 0:
         return "holds"
     return "does not hold" if interval.mean + interval.half_width < 0 else "undecided"
 
 
-def write(frames: Sequence[pd.DataFrame], curves: Sequence[Curves], settings: Any, out: Path) -> Path:
-    """Write the tidy frames of all settings with their provenance; returns the path of `results.csv`."""
+def write(frames: Sequence[pd.DataFrame], curves: Sequence[Curves], settings: Any, out: Path) -> list[Path]:
+    """Write the tidy frames of all settings with their provenance; returns the paths of both files."""
     chosen = {one.name: {"split": one.split, "hyper_parameters": one.chosen._asdict()} for one in curves}
     origin = results.provenance(
         settings=asdict(settings) | {"resolved_protocol": asdict(settings.chosen_protocol()), "runs": chosen},
         data={one.name: one.checksum for one in curves},
     )
-    return results.write_results(pd.concat(frames, ignore_index=True), origin, out)
+    path = results.write_results(pd.concat(frames, ignore_index=True), origin, out)
+    return [path, path.with_name("provenance.json")]
 
 
 def check(options: Options, datasets: Sequence[str], methods: Sequence[str]) -> None:
@@ -227,15 +266,9 @@ def check(options: Options, datasets: Sequence[str], methods: Sequence[str]) -> 
         ValueError: for unknown or repeated names, none at all, or numbers out of range.
     """
     options.chosen_protocol()
-    for kind, names, known in (("dataset", datasets, SETTINGS), ("method", methods, nash.METHODS)):
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, known)
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"{kind}s must name at least one, each once, got {list(names)}")
-    seeds = options.seeds
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise ValueError(f"seeds must be distinct, not negative and below 2**32, got {list(seeds)}")
+    check_names("dataset", datasets, SETTINGS)
+    check_names("method", methods, nash.METHODS)
+    running.check_seeds(options.seeds)
     for name in ("epochs", "diagnostics", "block"):
         number = getattr(options, name)
         if number is not None and number < 1:
@@ -247,8 +280,17 @@ def announce(console: Console, curves: Curves) -> None:
     console.print(curves.described())
     if curves.split == "balanced":
         console.print("  the split is drawn here, so the paper's numbers are of other test rows")
-    if len(curves.seeds) < 5:
-        console.print(f"  {len(curves.seeds)} seeds: intervals this wide decide little")
+    if len(curves.seeds) < FEWEST_SEEDS:
+        console.print(f"  {len(curves.seeds)} seeds decide nothing; {FEWEST_SEEDS} are needed")
+
+
+def check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for unknown names of a kind, with the nearest, for repeated ones, or for none."""
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{kind}s must name at least one, each once, got {list(names)}")
 
 
 def _name_of(name: str, split: str, options: Options) -> str:

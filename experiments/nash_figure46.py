@@ -3,11 +3,12 @@
 For each goal, one-stage beside two-stage runs from the same seeds: the share of batches whose update helps every cell,
 that share after negative weights are cut, and how often a bargain exists. Prints tables and the paper's claims with
 what was measured, the stuck case of Figure 6(d) among them; writes `results.csv`, `provenance.json` and a figure a
-setting. All runs are rows of a sweep: with `--store` they are kept, and a second call runs what is missing.
+setting. All runs are rows of a sweep and are kept as they finish, so a second call runs what is missing.
 
 A feasible bargain is aligned by construction, so that the first claim is one on feasibility; what cutting leaves of it
-is not. And a bargain exists wherever the hypergradients of the cells are linearly independent, as a few vectors with an
-entry for each row of a batch almost always are.
+is not. With the exact solver (`--changes bargain=exact`, or the protocol of the paper) a bargain exists wherever the
+hypergradients of the cells are linearly independent, as a few vectors with an entry for each row of a batch almost
+always are. The protocol `code` bargains by the scheme of the published code, which may find none where one exists.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from badrjax import plotting
-from badrjax.checks import unknown_name
-from experiments import nash, nash_curves, running
+from experiments import nash, nash_curves, reading, running
 from experiments.nash_curves import Curves, interval_text, mean_over, share_below, verdict
 
 RATES = {"steps.aligned": "aligned", "steps.realised_aligned": "clipped"}
@@ -48,25 +48,20 @@ class Settings(nash_curves.Options):
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run the sweeps, print tables and claims, write the files, and return the tidy frame."""
-    console = console or Console()
     _check(settings)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    if settings.cache:
-        running.use_compilation_cache()
+    console = running.begin(settings, console)
     methods = [name for goal in settings.goals for name in (goal, f"nash_{goal}")]
     every, written = [], []
-    for name in settings.datasets:
-        curves = nash_curves.run(name, methods, settings)
-        nash_curves.announce(console, curves)
+    for curves in nash_curves.run_each(console, settings, methods):
         console.print(stages(curves))
-        written.append(settings.out / f"figure46_{name}.png")
+        written.append(settings.out / f"figure46_{curves.name}.png")
         figure(curves).savefig(written[-1], dpi=150)
         every.append(curves)
     for curves in every:
         for line in claims(curves):
             console.print(line)
     frames = [nash_curves.tidy(curves, "Figures 4, 6") for curves in every]
-    written.insert(0, nash_curves.write(frames, every, settings, settings.out))
+    written = nash_curves.write(frames, every, settings, settings.out) + written
     console.print("wrote " + ", ".join(map(str, written)))
     return pd.concat(frames, ignore_index=True)
 
@@ -115,7 +110,7 @@ def claims(curves: Curves) -> Iterator[str]:
             gain = mean_over(two[rate], bargaining) - mean_over(one[rate], bargaining)
             yield (
                 f"{curves.title}, {nash.GOALS[goal]}: bargaining raises {what} while it lasts: {verdict(gain)} "
-                f"({interval_text(gain, '+.3f')})"
+                f"({interval_text(gain, '+.3f')}; over seeds only)"
             )
         if (curves.name, goal) in PRINTED:
             before, after = PRINTED[curves.name, goal]
@@ -133,7 +128,7 @@ def stuck(curves: Curves, goal: str) -> str:
     mean, rare = mean_over(feasible, bargaining), share_below(feasible, RARE)
     text = f"bargains are feasible in {interval_text(mean)} of the batches of the stage"
     text += f", in under {RARE:.0%} of them in {interval_text(rare, '.2f')} of its epochs"
-    return text + (": stuck" if verdict(rare - 0.5) == "holds" else "")
+    return text + (": stuck, over seeds only" if verdict(rare - 0.5) == "holds" else "")
 
 
 def figure(curves: Curves) -> Any:
@@ -161,7 +156,8 @@ def figure(curves: Curves) -> Any:
         rows=rows,
         rates=tuple(row for row in rows if row.startswith("steps.")),
         shaded=dict.fromkeys(columns, curves.chosen.bargaining_epochs),
-        styles={"one stage": "--"},
+        styles={stage: style for stage, (style, _) in reading.STAGES.items()},
+        colours={stage: colour for stage, (_, colour) in reading.STAGES.items()},
         title=f"{curves.title}, {len(curves.seeds)} seeds (shaded: bargaining; bands: range over seeds)",
     )
 
@@ -171,7 +167,5 @@ def _feasible(curves: Curves, goal: str) -> np.ndarray:
 
 
 def _check(settings: Settings) -> None:
-    for goal in settings.goals:
-        if goal not in nash.GOALS:
-            raise unknown_name("goal", goal, nash.GOALS)
+    nash_curves.check_names("goal", settings.goals, nash.GOALS)
     nash_curves.check(settings, settings.datasets, settings.goals)

@@ -20,8 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from badrjax import results
-from badrjax.checks import unknown_name
-from experiments import information, nash_curves
+from experiments import information, nash_curves, running
 from experiments.information import Estimator
 from experiments.nash_protocol import SETTINGS
 
@@ -52,26 +51,19 @@ class Settings:
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Compute, print the table, write the files, and return the tidy frame."""
-    console = console or Console()
     _check(settings)
-    settings.out.mkdir(parents=True, exist_ok=True)
+    console = running.begin(settings, console)
     options = nash_curves.Options(
         split=settings.split, split_seed=settings.split_seed, data_home=settings.data_home, changes=("scaling=all",)
     )
     found: dict[str, dict[Estimator, float]] = {}
     checksums = {}
-    for name in settings.datasets:
-        try:
-            dataset, splits, split = nash_curves.load(name, options)
-        except nash_curves.MISSING as error:
-            console.print(f"{SETTINGS[name].title} is left out: {error}")
-            continue
+    loaded = nash_curves.load_each(console, settings.datasets, options)
+    for name, (dataset, splits, split) in loaded.items():
         if split == "balanced":
             console.print(f"{SETTINGS[name].title}: the split is drawn here, so its rows are not the paper's")
         found[name] = information.estimates(dataset.x, dataset.y, dataset.group, splits.validation)
         checksums[name] = results.dataset_checksum([dataset.x, dataset.y, dataset.group, splits.validation])
-    if not found:
-        raise FileNotFoundError("no setting is left: put their files under BADRJAX_DATA or --data-home")
     frame, scores = tidy(found), scored(found)
     console.print(table(found, scores[: settings.closest]))
     for line in conclusions(found, scores):
@@ -124,7 +116,8 @@ def table(found: Found, scores: Sequence[Score]) -> Table:
     shown = Table(
         title="normalised mutual information, in thousandths",
         caption="features: how they become discrete; F: number of features; NMI: over the mean of both entropies, MI: "
-        "in nats; off by: typical factor; rank: Spearman's correlation with the paper over the settings",
+        "in nats; off by: typical factor; rank: Spearman's correlation with the paper over the settings; -: "
+        "where one of ours is 0, or the order says nothing",
     )
     for header in ("rows", "features", "with", "", "summary"):
         shown.add_column(header, no_wrap=True)
@@ -140,8 +133,8 @@ def table(found: Found, scores: Sequence[Score]) -> Table:
             "NMI" if normalised else "MI",
             summary,
             *(f"{1000 * of[estimator]:.3g}" for of in found.values()),
-            f"{factor:.2f}x",
-            f"{correlation:.2f}",
+            f"{factor:.2f}x" if np.isfinite(factor) else "-",
+            f"{correlation:.2f}" if np.isfinite(correlation) else "-",
         )
     return shown
 
@@ -200,10 +193,6 @@ def _words(estimator: Estimator) -> str:
 
 
 def _check(settings: Settings) -> None:
-    for name in settings.datasets:
-        if name not in SETTINGS:
-            raise unknown_name("dataset", name, SETTINGS)
-    if not settings.datasets or len(set(settings.datasets)) < len(settings.datasets):
-        raise ValueError(f"datasets must name at least one, each once, got {list(settings.datasets)}")
+    nash_curves.check_names("dataset", settings.datasets, SETTINGS)
     if settings.closest < 1:
         raise ValueError(f"closest must be at least 1, got {settings.closest}")

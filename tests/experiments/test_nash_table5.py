@@ -4,6 +4,7 @@ import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from rich.console import Console
 from scipy import stats
 from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
 
+import badrjax as bx
 from experiments import information, nash_curves, nash_table5
+from tests.experiments.tables import cells
 
 RNG = np.random.default_rng(0)
 
@@ -66,6 +69,66 @@ def test_chance_of_the_best_of_several_correlations():
 def test_typical_factor():
     assert information.typical_factor(np.array([2.0, 0.5]), np.ones(2)) == pytest.approx(2)
     assert information.typical_factor(np.array([0.0, 1.0]), np.ones(2)) == np.inf
+
+
+NAMES = ("adult_sex", "adult_race", "bank_age")
+PLAIN, HALF = (information.Estimator("validation", "values", "label", True, s) for s in ("mean", "median"))
+NOTHING, FAR = (information.Estimator("all", "2 bins", "group", False, s) for s in ("mean", "median"))
+
+
+def invented():
+    """An estimator that is nearly right, one at half of it and in another order, one that is 0, one far off."""
+    printed = nash_table5.printed()
+    factors = {PLAIN: (1.005, 1.02, 1), HALF: (0.5, 0.5, 0.01), NOTHING: (0, 0, 0), FAR: (100, 100, 100)}
+    return {name: {e: printed[name] * f[i] for e, f in factors.items()} for i, name in enumerate(NAMES)}
+
+
+def test_the_closest_estimator_comes_first():
+    scores = nash_table5.scored(invented())
+    assert [score.estimator for score in scores] == [PLAIN, HALF, FAR, NOTHING]
+    assert [score.agreeing for score in scores] == [2, 0, 0, 0]
+    assert scores[0].factor == pytest.approx(np.exp(np.sqrt((np.log(1.005) ** 2 + np.log(1.02) ** 2) / 3)))
+    assert [score.correlation for score in scores[:3]] == pytest.approx([1, -0.5, 1])
+
+
+def test_the_table_shows_them_beside_the_papers():
+    table = nash_table5.table(invented(), nash_table5.scored(invented()))
+    paper, plain, half, _, nothing = cells(table)
+    assert paper == ["paper", "", "", "", "", "0.31", "0.433", "6.8", "", ""]
+    assert plain == ["val.", "values", "label", "NMI", "mean", "0.312", "0.442", "6.8", "1.01x", "1.00"]
+    assert half[4:8] == ["median", "0.155", "0.217", "0.068"]
+    assert nothing == ["all", "2 bins", "group", "MI", "mean", "0", "0", "0", "-", "-"]
+
+
+def test_estimates_are_of_the_rows_and_targets_that_they_name(monkeypatch):
+    monkeypatch.setattr(information, "neighbours", lambda x, _: np.zeros(x.shape[1]))
+    group, label = np.array([0, 0, 1, 1] * 3), np.array([0, 1, 0, 1] * 3)
+    cell = np.where(np.arange(12) < 4, 2 * group + label, 0)  # constant in each later cell, so it says less there
+    found = information.estimates(np.stack([cell, 7 * cell], 1), label, group, np.arange(4))
+
+    def value(rows, target, summary="mean"):
+        return found[information.Estimator(rows, "values", target, False, summary)]
+
+    assert value("validation", "group x label") == pytest.approx(np.log(4))
+    assert value("validation", "label") == pytest.approx(np.log(2)) == value("validation", "group")
+    assert value("all", "group x label") < 1
+    assert value("validation", "label", "mean / F") == pytest.approx(np.log(2) / 2)
+
+
+def test_validation_rows_are_measured_as_the_papers_code_scales_them(tmp_path, monkeypatch):
+    asked, measured = [], []
+    dataset = SimpleNamespace(x=np.ones((6, 2)), y=np.zeros(6, int), group=np.zeros(6, int))
+    splits = bx.Splits(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
+
+    def load(_, options):
+        asked.append(options.chosen_protocol().scaling)
+        return nash_curves.Loaded(dataset, splits, "official")
+
+    monkeypatch.setattr(nash_curves, "load", load)
+    monkeypatch.setattr(information, "estimates", lambda *of: measured.append(of[-1]) or {PLAIN: 1.0})
+    nash_table5.main(nash_table5.Settings(datasets=("bank_age",), out=tmp_path), Console(quiet=True))
+    assert asked == ["all"]
+    np.testing.assert_array_equal(measured, [[2, 3]])
 
 
 def test_the_experiment_on_bundled_data(tmp_path):
