@@ -15,6 +15,7 @@ from rich.console import Console
 import badrjax as bx
 import experiments.__main__
 from badrjax import metrics
+from experiments import __main__ as script
 from experiments import nash, nash_demo, running
 
 PAIR = ("baseline", "nash_forml")
@@ -194,6 +195,15 @@ def test_the_official_split_needs_its_file(tmp_path, monkeypatch):
     monkeypatch.delenv("BADRJAX_DATA", raising=False)
     with pytest.raises((ValueError, OSError), match="adult_sex"):
         nash_demo.main(settings(tmp_path, split="official"), Console(quiet=True))
+
+
+def test_an_empty_directory_is_not_the_one_that_one_is_in(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["--out", ""], ["--out="]):
+        monkeypatch.setattr(sys, "argv", ["experiments", "nash_demo", *arguments])
+        assert script.main() == 2
+        assert "--out is given nothing" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

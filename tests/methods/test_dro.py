@@ -144,6 +144,14 @@ def test_group_dro_is_the_loop_by_hand(adjustment):
         np.testing.assert_allclose(info.group_losses, np.where(present, mean, np.nan), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("step_size", "expected"), [(0.0, (1.5 + 4) / 2), (1e6, 4.0)])
+def test_group_dro_is_the_mean_of_groups_at_step_0_and_the_worst_at_a_large_one(step_size, expected):
+    method = bx.group_dro(one_parameter, optax.sgd(1.0), num_groups=2, step_size=step_size)
+    batch = bx.Batch(jnp.array([[1.0], [2], [4]]), jnp.zeros(3, jnp.int32), jnp.array([0, 0, 1]))
+    state, _ = method.step(None, method.init(None, jnp.float32(1)), batch)
+    np.testing.assert_allclose(1 - state.params, expected, rtol=1e-6)
+
+
 def test_group_dro_finds_the_point_where_the_worst_group_is_best():
     """Losses (p - 1)^2 and 4 (p + 1)^2 are equal, and their maximum smallest, at p = -1/3."""
 

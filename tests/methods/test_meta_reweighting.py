@@ -198,6 +198,18 @@ def test_the_methods_are_one_family():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, nash.params)
 
 
+@pytest.mark.parametrize("method", [bx.learning_to_reweight, bx.meta_group_dro])
+def test_with_identical_groups_the_mean_and_the_worst_follow_the_mean_gradient(method):
+    train, held_out = np.array([[1.0, 2], [3, -1], [-2, 0.5]]), np.array([[2.0, 1], [-1, 1]])
+    zeros = jnp.zeros(3, jnp.int32)
+    twice = bx.Batch(jnp.asarray(np.tile(held_out, (2, 1))), jnp.array([0, 1, 0, 1]), jnp.array([0, 0, 1, 1]))
+    made = method(lambda params, batch, key: batch.x @ params, optax.sgd(0.5), twice, num_groups=2)
+    state, _ = made.step(jax.random.key(0), made.init(None, jnp.ones(2)), bx.Batch(jnp.asarray(train), zeros, zeros))
+    weights = np.maximum(train @ held_out.mean(axis=0), 0)
+    expected = 1 - 0.5 * weights / np.linalg.norm(weights) @ train
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5)
+
+
 def test_relabelling_the_groups_changes_nothing():
     validation = cases.validation_rows()
     losses = bx.losses.cross_entropy(cases.network(0.0))
