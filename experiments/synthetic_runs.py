@@ -107,10 +107,12 @@ def numbers(
     start = jnp.stack([start_x + nudge * jnp.cos(angle), start_y + nudge * jnp.sin(angle)])
     end, info, losses = _followed(run_key, start, rate, settings)
     lowered = jnp.all(losses[1:] < losses[:-1], axis=1)
-    tried = jnp.arange(settings["num_steps"]) < synthetic_rules.num_bargaining(**settings)
+    tries = synthetic_rules.num_bargaining(**settings)
+    tried = jnp.arange(settings["num_steps"]) < tries
     failed = tried & ~info.bargained
     # A step with a gradient of 0 has no cosine, and leaves the margin of the other failures as it is.
-    margin = jnp.nanmax(jnp.where(failed, 1 + info.cosine, jnp.nan))
+    margins = jnp.where(failed, 1 + info.cosine, jnp.nan)
+    margin = jnp.nanmax(margins) if tries else margins[0]
     return {
         "end_x": end[0],
         "end_y": end[1],
