@@ -199,6 +199,7 @@ def test_the_official_split_needs_its_file(tmp_path, monkeypatch):
 
 def test_an_empty_directory_is_not_the_one_that_one_is_in(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(nash_demo, "main", lambda _: None)
     for arguments in (["--out", ""], ["--out="]):
         monkeypatch.setattr(sys, "argv", ["experiments", "nash_demo", *arguments])
         assert script.main() == 2
