@@ -1,5 +1,6 @@
 """The demo, shortened: what it compiles, prints and writes."""
 
+import builtins
 import io
 import json
 import subprocess
@@ -23,6 +24,12 @@ PAIR = ("baseline", "nash_forml")
 
 def settings(tmp_path, **changes):
     return nash_demo.Settings(**{"methods": PAIR, "epochs": 1, "out": tmp_path, "cache": False} | changes)
+
+
+@pytest.fixture
+def no_last_value(monkeypatch):
+    """Doctests in the same process leave their last value in `builtins._`, with which tyro may fail to import."""
+    monkeypatch.delattr(builtins, "_", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +204,7 @@ def test_the_official_split_needs_its_file(tmp_path, monkeypatch):
         nash_demo.main(settings(tmp_path, split="official"), Console(quiet=True))
 
 
-def test_an_empty_directory_is_not_the_one_that_one_is_in(tmp_path, monkeypatch, capsys):
+def test_an_empty_directory_is_not_the_one_that_one_is_in(tmp_path, monkeypatch, capsys, no_last_value):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nash_demo, "main", lambda _: None)
     for arguments in (["--out", ""], ["--out="]):
@@ -211,7 +218,7 @@ def test_an_empty_directory_is_not_the_one_that_one_is_in(tmp_path, monkeypatch,
     ("arguments", "status", "said"),
     [([], 0, "nash_demo"), (["nash_dem"], 2, "did you mean 'nash_demo'"), (["nash_demo", "--help"], 0, "--split-seed")],
 )
-def test_the_script_lists_explains_and_corrects(arguments, status, said, capsys, monkeypatch):
+def test_the_script_lists_explains_and_corrects(arguments, status, said, capsys, monkeypatch, no_last_value):
     monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
     try:
         ended = experiments.__main__.main()
