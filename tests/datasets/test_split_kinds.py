@@ -5,7 +5,7 @@ import dataclasses
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from badrjax.datasets import load_dataset, split
 from badrjax.groups import encode_groups
@@ -27,17 +27,17 @@ def test_stratified_split_gives_every_cell_its_share(counts, seed, parts):
     dataset = make(counts)
     fractions = tuple(np.array(parts) / sum(parts))
     whole = cells(dataset, np.arange(dataset.y.size))
-    if min(fractions) * whole.max() < 1:  # a part may get no row, which is refused
-        try:
-            splits = split(dataset, "stratified", seed, fractions=fractions)
-        except ValueError as error:
-            assert "row in any cell; split at random" in str(error)
-            return
-    else:
-        splits = split(dataset, "stratified", seed, fractions=fractions)
+    # A part of less than a row in every cell may get none, which is refused.
+    assume(min(fractions) * whole.max() >= 1)
+    splits = split(dataset, "stratified", seed, fractions=fractions)
     assert_partition(splits, dataset.y.size)
     for part, fraction in zip(splits, fractions, strict=True):
         assert (abs(cells(dataset, part) - fraction * whole) <= 1).all()
+
+
+def test_fractions_that_leave_a_part_empty_in_every_cell_are_refused():
+    with pytest.raises(ValueError, match="leave no train row in any cell; split at random"):
+        split(make([[4, 4]]), "stratified", fractions=(1 / 7, 3 / 7, 3 / 7))
 
 
 def test_small_cells_leave_rows_to_train_on():
