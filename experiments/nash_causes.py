@@ -8,9 +8,9 @@ itself is a possible cause; an option that leaves it as it was is none. Runs go 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -43,35 +43,15 @@ AGREES = ("REPRODUCED", "INCONCLUSIVE")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(nash_table1.RunOptions):
     """Tables 1 and 4 again with one option of the protocol changed at a time."""
 
     datasets: tuple[str, ...] = ("student_sex", "titanic_sex")
     """Which of the seven settings."""
     options: tuple[str, ...] = tuple(AFFECTED)
     """Which options are changed, each to all its other values."""
-    methods: tuple[str, ...] = tuple(nash.METHODS)
-    """Which of the eight methods."""
-    seeds: int = 50
-    """Seeds 0, 1, ...; verdicts need 50."""
-    protocol: Literal["paper", "code"] = "code"
-    """The protocol that is changed."""
-    split: Literal["auto", "official", "balanced"] = "auto"
-    """The paper's splits, balanced ones drawn here, or the first where their files are there."""
-    epochs: int | None = None
-    """Another number of epochs than Table 3's, to try things out."""
-    block: int = 10
-    """Seeds side by side."""
-    store: Path = field(default_factory=lambda: Path("outputs/nash_table1/runs"))
-    """Directory of the runs, which `nash_table1` shares."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_causes"))
     """Directory of the tables."""
-    data_home: Path | None = None
-    """Directory with raw files, searched before BADRJAX_DATA and the bundled ones."""
-    runs_only: bool = False
-    """Run and store, and leave the tables to another call: for processes that help."""
-    cache: bool = True
-    """Keep compiled programs in .jax_cache between runs."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
@@ -142,11 +122,7 @@ def _titles(change: str) -> set[str]:
 
 def _tables(name: str, protocol: Protocol, settings: Settings, console: Console) -> Iterator[pd.DataFrame]:
     """The ledger of a setting under the protocol itself, and under each change."""
-    asked = nash_table1.Settings(
-        datasets=(name,), methods=settings.methods, seeds=settings.seeds, protocol=settings.protocol,
-        split=settings.split, epochs=settings.epochs, block=settings.block, store=settings.store,
-        data_home=settings.data_home, runs_only=settings.runs_only,
-    )  # fmt: skip
+    asked = _asked(settings, (name,))
     base = nash_table1.run(name, protocol, asked, console)
     if isinstance(base, str):
         return
@@ -184,6 +160,10 @@ def _check(settings: Settings) -> Protocol:
     for option in settings.options:
         if option not in AFFECTED:
             raise unknown_name("option of the protocol", option, AFFECTED)
-    names = ("datasets", "methods", "seeds", "protocol", "block", "epochs")
-    shared: Any = {name: getattr(settings, name) for name in names}
-    return nash_table1.check(nash_table1.Settings(**shared))
+    return nash_table1.check(_asked(settings, settings.datasets))
+
+
+def _asked(settings: Settings, datasets: tuple[str, ...]) -> nash_table1.Settings:
+    """What `nash_table1` is asked for."""
+    shared: Any = {option.name: getattr(settings, option.name) for option in fields(nash_table1.RunOptions)}
+    return nash_table1.Settings(datasets=datasets, **shared)

@@ -18,8 +18,6 @@ from badrjax.checks import unknown_name
 from experiments import nash, nash_demo, nash_protocol, nash_runs, reading, running
 from experiments.nash_protocol import SETTINGS, HyperParameters, Protocol
 
-# A file that is not there, and that cannot be downloaded either.
-MISSING = (FileNotFoundError, ConnectionError, PermissionError)
 FEWEST_SEEDS = 5
 """With fewer, nothing is decided."""
 
@@ -131,7 +129,7 @@ def load_each(console: Console, names: Sequence[str], options: Options) -> dict[
     for name in names:
         try:
             there[name] = load(name, options)
-        except MISSING as error:
+        except nash_runs.MISSING as error:
             console.print(f"{SETTINGS[name].title} is left out: {error}", markup=False)
     if not there:
         raise FileNotFoundError("no setting is left: put their files under BADRJAX_DATA or --data-home")
@@ -170,14 +168,8 @@ def load(name: str, options: Options) -> Loaded:
         FileNotFoundError, ConnectionError, PermissionError: where files of the dataset, or of a split that was asked
             for, are missing.
     """
-    protocol, where = options.chosen_protocol(), options.data_home
-    if options.split != "balanced":
-        try:
-            return Loaded(*nash_runs.load(name, protocol, "official", options.split_seed, where), "official")
-        except MISSING:
-            if options.split == "official":
-                raise
-    return Loaded(*nash_runs.load(name, protocol, "balanced", options.split_seed, where), "balanced")
+    where = options.split, options.split_seed, options.data_home
+    return Loaded(*nash_runs.load_any(name, options.chosen_protocol(), *where))
 
 
 def arrays(swept: bx.SweepResult) -> dict[str, dict[str, np.ndarray]]:

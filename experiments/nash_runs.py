@@ -21,6 +21,10 @@ OFFICIAL_SPLIT = {"crime_blackgt6pct": "us_crime_blackgt6pct"}
 """Settings with more than one official split, and the one that the paper's tables are of."""
 
 
+MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+"""A file that is not there, and that cannot be downloaded either."""
+
+
 class Rows(NamedTuple):
     """The rows of a run, on the device.
 
@@ -59,6 +63,29 @@ def load(
         splits = bx.datasets.split(dataset, "balanced", split_seed, **sizes)
     fitted = None if protocol.scaling == "all" else splits.train
     return bx.datasets.standardise(dataset, fitted), splits
+
+
+def load_any(
+    name: str,
+    protocol: Protocol,
+    split: Literal["auto", "official", "balanced"],
+    split_seed: int,
+    data_home: Path | None,
+) -> tuple[bx.Dataset, bx.Splits, Literal["official", "balanced"]]:
+    """`load` by the split that is asked for, and which one that is: `"auto"` is official where its file is there.
+
+    Raises:
+        ValueError: as `load`.
+        FileNotFoundError, ConnectionError, PermissionError: where files of the dataset, or of a split that was asked
+            for, are missing (`MISSING`).
+    """
+    if split != "balanced":
+        try:
+            return *load(name, protocol, "official", split_seed, data_home), "official"
+        except MISSING:
+            if split == "official":
+                raise
+    return *load(name, protocol, "balanced", split_seed, data_home), "balanced"
 
 
 def store_name(

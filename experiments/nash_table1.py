@@ -16,27 +16,19 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import results
-from badrjax.checks import unknown_name
-from experiments import nash, nash_protocol, nash_runs, nash_verdicts, running
-
-# A file that is not there, and that cannot be downloaded either.
-MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+from experiments import nash, nash_curves, nash_protocol, nash_runs, nash_verdicts, running
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Tables 1 and 4 of Nash-Meta-Learning, each cell and claim with a verdict."""
+class RunOptions:
+    """Which runs are made, and where they are kept."""
 
-    datasets: tuple[str, ...] = tuple(nash_protocol.SETTINGS)
-    """Which of the seven settings."""
     methods: tuple[str, ...] = tuple(nash.METHODS)
     """Which of the eight methods."""
     seeds: int = 50
     """Seeds 0, 1, ...; verdicts need 50."""
     protocol: Literal["paper", "code"] = "code"
     """As the text of the paper has it, or as its published code does."""
-    changes: tuple[str, ...] = ()
-    """Options of the protocol that are changed, such as cells=groups f1_term=false."""
     split: Literal["auto", "official", "balanced"] = "auto"
     """The paper's splits, balanced ones drawn here, or the first where their files are there."""
     split_seed: int = 0
@@ -49,14 +41,24 @@ class Settings:
     """Measure alignment on every n-th batch."""
     store: Path = field(default_factory=lambda: Path("outputs/nash_table1/runs"))
     """Directory of the runs; a sweep for each setting and protocol."""
-    out: Path = field(default_factory=lambda: Path("outputs/nash_table1"))
-    """Directory of the verdicts."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA and the bundled ones."""
     runs_only: bool = False
-    """Run and store, and leave the verdicts to another call: for processes that help."""
+    """Run and store, and leave the tables to another call: for processes that help."""
     cache: bool = True
     """Keep compiled programs in .jax_cache between runs."""
+
+
+@dataclass(frozen=True)
+class Settings(RunOptions):
+    """Tables 1 and 4 of Nash-Meta-Learning, each cell and claim with a verdict."""
+
+    datasets: tuple[str, ...] = tuple(nash_protocol.SETTINGS)
+    """Which of the seven settings."""
+    changes: tuple[str, ...] = ()
+    """Options of the protocol that are changed, such as cells=groups f1_term=false."""
+    out: Path = field(default_factory=lambda: Path("outputs/nash_table1"))
+    """Directory of the verdicts."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
@@ -90,8 +92,10 @@ def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console
     """The runs of a setting, or why there are none: its data are not there."""
     start = time.perf_counter()
     try:
-        dataset, splits, kind = _load(name, protocol, settings)
-    except MISSING as error:
+        dataset, splits, kind = nash_runs.load_any(
+            name, protocol, settings.split, settings.split_seed, settings.data_home
+        )
+    except nash_runs.MISSING as error:
         console.print(f"{name}: NOT RUN, {error}", markup=False)
         return str(error)
     directory = nash_runs.store_name(
@@ -111,17 +115,6 @@ def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console
     seconds = time.perf_counter() - start
     console.print(f"{name}: {kind} split, {len(result.frame())} runs, {seconds:.0f} s in this call")
     return nash_verdicts.Runs(name, result.frame(), dataset, splits, kind, settings.epochs)
-
-
-def _load(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> tuple[Any, Any, str]:
-    kinds: tuple[Any, ...] = ("official", "balanced") if settings.split == "auto" else (settings.split,)
-    for kind in kinds:
-        try:
-            return *nash_runs.load(name, protocol, kind, settings.split_seed, settings.data_home), kind
-        except MISSING:
-            if kind == kinds[-1]:
-                raise
-    raise AssertionError("there is at least one kind")
 
 
 def _write(
@@ -183,15 +176,8 @@ def _print(console: Console, cells: pd.DataFrame, claimed: pd.DataFrame | None) 
 
 def check(settings: Settings) -> nash_protocol.Protocol:
     """The protocol with its changes; `ValueError` with the remedy for settings that cannot be run."""
-    for kind, names, known in (
-        ("dataset", settings.datasets, nash_protocol.SETTINGS),
-        ("method", settings.methods, nash.METHODS),
-    ):
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"{kind}s must name at least one, each once, got {list(names)}")
-        for name in names:
-            if name not in known:
-                raise unknown_name(kind, name, known)
+    nash_curves.check_names("dataset", settings.datasets, nash_protocol.SETTINGS)
+    nash_curves.check_names("method", settings.methods, nash.METHODS)
     for name in ("seeds", "block", "diagnostics", "epochs"):
         number = getattr(settings, name)
         if number is not None and number < 1:
