@@ -77,45 +77,30 @@ def figure(frame: pd.DataFrame, *, bargaining_epochs: int, title: str) -> Any:
     Returns:
         A matplotlib `Figure`, or `None` where no method with a goal was run.
     """
-    from matplotlib.figure import Figure
-
     present = set(frame.method)
     goals = [goal for goal in nash.GOALS if present & {goal, f"nash_{goal}"}]
     if not goals:
         return None
-    drawn = Figure(figsize=(3.9 * len(goals) + 0.4, 6.2), layout="constrained")
-    grid = drawn.subplots(2, len(goals), sharex=True, sharey="row", squeeze=False)
-    for row, metric in zip(grid, ("accuracy", "worst"), strict=True):
-        for axes, goal in zip(row, goals, strict=True):
-            _draw(axes, frame, goal, metric, bargaining_epochs)
-    for axes, goal in zip(grid[0], goals, strict=True):
-        axes.set_title(nash.GOALS[goal])
-    for axes in grid[1]:
-        axes.set_xlabel("epoch")
-    grid[0, 0].set_ylabel("test accuracy,\nmean of both classes")
-    grid[1, 0].set_ylabel("test accuracy,\nworst class")
-    named = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    rows = {"accuracy": "test accuracy,\nmean of both classes", "worst": "test accuracy,\nworst class"}
+    baseline = nash.METHODS["baseline"]
+    return plotting.curves_figure(
+        {nash.GOALS[goal]: {metric: _lines(frame, goal, metric) for metric in rows} for goal in goals},
+        rows=rows,
+        title=f"{title} (shaded: bargaining; bands: range over seeds)",
+        shaded={nash.GOALS[goal]: bargaining_epochs for goal in goals if f"nash_{goal}" in present},
+        styles={baseline: ":"} | {stage: style for stage, (style, _) in reading.STAGES.items()},
+        colours={baseline: "0.45"} | {stage: colour for stage, (_, colour) in reading.STAGES.items()},
+    )
+
+
+def _lines(frame: pd.DataFrame, goal: str, metric: str) -> dict[str, np.ndarray]:
+    """The baseline and both stages of a goal, those that were run, `f[S, E]` by name."""
+    names = {nash.METHODS["baseline"]: "baseline"} | {stage: prefix + goal for stage, prefix in _STAGES.items()}
+    return {
+        label: results.seed_values(frame, method=method, metric=f"test_{metric}")
+        for label, method in names.items()
+        if method in set(frame.method)
     }
-    drawn.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    drawn.suptitle(f"{title} (shaded: bargaining; bands: range over seeds)", fontsize=11)
-    return drawn
-
-
-def _draw(axes: Any, frame: pd.DataFrame, goal: str, metric: str, bargaining_epochs: int) -> None:
-    present = set(frame.method)
-    if "baseline" in present:
-        values = results.seed_values(frame, method="baseline", metric=f"test_{metric}")
-        plotting.mean_and_range(axes, values, colour="0.45", label=nash.METHODS["baseline"], style=":")
-    for stage, prefix in _STAGES.items():
-        if prefix + goal in present:
-            style, colour = reading.STAGES[stage]
-            values = results.seed_values(frame, method=prefix + goal, metric=f"test_{metric}")
-            plotting.mean_and_range(axes, values, colour=colour, label=stage, style=style)
-    if f"nash_{goal}" in present and bargaining_epochs > 0:
-        axes.axvspan(0.5, bargaining_epochs + 0.5, color="0.92", lw=0, zorder=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
 
 
 def _both(frame: pd.DataFrame, goal: str, metric: str, rule: EpochRule) -> list[np.ndarray | None]:
