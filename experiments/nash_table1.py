@@ -2,6 +2,8 @@
 
 Runs go through a store, so that a call goes on where another ended, and several calls at once share the work. The
 verdicts on cells and claims are printed and written as Markdown; every measurement of every epoch stays in the store.
+What the verdicts start from is written as a record a setting, so that settings of several sittings are judged as one
+table (`--recorded`).
 """
 
 from __future__ import annotations
@@ -57,8 +59,11 @@ class Settings(RunOptions):
     """Which of the seven settings."""
     changes: tuple[str, ...] = ()
     """Options of the protocol that are changed, such as cells=groups f1_term=false."""
+    recorded: Path | None = None
+    """Directory with records of other sittings, such as experiments/records/nash_table1/code: settings that have one
+    there are not run again."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_table1"))
-    """Directory of the verdicts."""
+    """Directory of the verdicts, and of a record of each setting, in records."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
@@ -68,22 +73,22 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     if settings.cache:
         running.use_compilation_cache()
     settings.out.mkdir(parents=True, exist_ok=True)
-    entries, claims, chosen, done = [], [], [], {}
+    recorded = _recorded(settings, protocol)
+    records = {}
     for name in settings.datasets:
-        runs = done[name] = run(name, protocol, settings, console)
-        if settings.runs_only:
+        if name in recorded:
+            console.print(f"{name}: as recorded in {settings.recorded}", markup=False)
+            records[name] = recorded[name]
             continue
-        if isinstance(runs, str):
-            entries += nash_verdicts.entries_not_run(name, protocol, runs)
-            continue
-        entries += nash_verdicts.entries(runs, protocol)
-        claims += nash_verdicts.claims(runs)
-        chosen += nash_verdicts.selections(runs, protocol)
+        runs = run(name, protocol, settings, console)
+        if not settings.runs_only:
+            records[name] = _judged(name, runs, protocol, settings)
     if settings.runs_only:
         return None
-    cells = nash_verdicts.note_few_seeds(results.ledger_table(entries))
+    cells = nash_verdicts.note_few_seeds(results.ledger_table([e for one in records.values() for e in one.entries]))
+    claims = [claim for one in records.values() for claim in one.claims]
     claimed = nash_verdicts.note_few_seeds(results.claim_table(claims)) if claims else None
-    _write(settings, protocol, done, cells, claimed, pd.DataFrame(chosen))
+    _write(settings, protocol, records, cells, claimed)
     _print(console, cells, claimed)
     return cells
 
@@ -117,22 +122,74 @@ def run(name: str, protocol: nash_protocol.Protocol, settings: Settings, console
     return nash_verdicts.Runs(name, result.frame(), dataset, splits, kind, settings.epochs)
 
 
+def _about(name: str, protocol: nash_protocol.Protocol, settings: Settings) -> dict[str, Any]:
+    """What a record must agree in with what is asked for."""
+    return {
+        "dataset": name,
+        "options": asdict(protocol),
+        "methods": sorted(settings.methods),
+        "seeds": settings.seeds,
+        "epochs": settings.epochs,
+        "split": "official",
+    }
+
+
+def _recorded(settings: Settings, protocol: nash_protocol.Protocol) -> dict[str, results.Record]:
+    """Records of other sittings by setting.
+
+    Raises:
+        FileNotFoundError: where the directory has none of the settings.
+        ValueError: for a record of something else, or of other printed numbers than the targets'.
+    """
+    found: dict[str, results.Record] = {}
+    if settings.recorded is None:
+        return found
+    for name in settings.datasets:
+        path = settings.recorded / f"{name}.json"
+        if not path.is_file():
+            continue
+        found[name] = results.read_record(path)
+        results.check_record(found[name], _about(name, protocol, settings), path)
+        printed = nash_verdicts.entries_not_run(name, protocol, "as printed")
+        if [(e.labels, e.printed) for e in found[name].entries] != [(e.labels, e.printed) for e in printed]:
+            raise ValueError(f"{path} was recorded beside other printed numbers than the targets of this version")
+    if not found:
+        raise FileNotFoundError(f"{settings.recorded} has a record of none of {', '.join(settings.datasets)}")
+    return found
+
+
+def _judged(
+    name: str, runs: nash_verdicts.Runs | str, protocol: nash_protocol.Protocol, settings: Settings
+) -> results.Record:
+    """What is said of a setting's runs, or why there are none."""
+    about = _about(name, protocol, settings)
+    if isinstance(runs, str):
+        return results.Record(about | {"split": "none"}, nash_verdicts.entries_not_run(name, protocol, runs))
+    data = results.dataset_checksum([runs.dataset.x, runs.dataset.y, runs.dataset.group, *runs.splits])
+    return results.Record(
+        about | {"split": runs.split},
+        nash_verdicts.entries(runs, protocol),
+        nash_verdicts.claims(runs),
+        nash_verdicts.selections(runs, protocol),
+        results.provenance(settings=asdict(settings), data={name: data}),
+    )
+
+
 def _write(
     settings: Settings,
     protocol: nash_protocol.Protocol,
-    done: Mapping[str, nash_verdicts.Runs | str],
+    records: Mapping[str, results.Record],
     cells: pd.DataFrame,
     claimed: pd.DataFrame | None,
-    chosen: pd.DataFrame,
 ) -> None:
-    """The verdicts as tables and as Markdown, with where they come from."""
-    there = {name: runs for name, runs in done.items() if not isinstance(runs, str)}
-    data = {
-        name: results.dataset_checksum([runs.dataset.x, runs.dataset.y, runs.dataset.group, *runs.splits])
-        for name, runs in there.items()
-    }
-    used = {"options": asdict(protocol), "splits": {name: runs.split for name, runs in there.items()}}
+    """The verdicts as tables and as Markdown, with where they come from, and what they start from as records."""
+    there = {name: record for name, record in records.items() if record.origin}
+    data = {name: digest for record in there.values() for name, digest in record.origin["data_sha256"].items()}
+    chosen = pd.DataFrame([note for record in there.values() for note in record.notes])
+    used = {"options": asdict(protocol), "splits": {name: record.about["split"] for name, record in there.items()}}
     folder = settings.out / _folder(settings)
+    for name, record in there.items():
+        results.write_record(record, folder / "records" / f"{name}.json")
     results.write_results(cells, results.provenance(settings=asdict(settings) | used, data=data), folder)
     parts = [f"# Tables 1 and 4, protocol {' '.join((settings.protocol, *settings.changes))}\n", "## Cells\n",
              results.ledger_grid_markdown(cells, "metric"), "## Cells, one a row\n",

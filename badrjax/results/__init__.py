@@ -3,7 +3,7 @@
 `compare_cell` sets one printed mean beside many seeds, `ledger_table` judges a table of them, `compare_methods` and
 `claim_table` say whether one method is better than another, `compare_selections` what the choice of the epoch does,
 `check_threshold` whether a gap is held, `gap_beside_floor` what parity would show, and `compare_fronts` whose
-trade-offs are better.
+trade-offs are better. `write_record` keeps what verdicts start from for a table that several sittings run.
 """
 
 from badrjax.results.cells import Cell, Printed, compare_cell
@@ -16,6 +16,7 @@ from badrjax.results.fronts import FrontComparison, compare_fronts, score_picked
 from badrjax.results.identities import breaks_worst_identity, rows_behind, worst_from_gap
 from badrjax.results.multiplicity import SignTest, benjamini_hochberg, holm, holm_levels, sign_test
 from badrjax.results.recording import Interval, dataset_checksum, mean_interval, provenance, write_results
+from badrjax.results.records import Record, check_record, read_record, write_record
 from badrjax.results.rendering import (
     claims_markdown,
     counts_sentence,
@@ -31,6 +32,7 @@ from badrjax.results.verdicts import tolerance
 __all__ = [
     # what was measured
     "Interval", "dataset_checksum", "mean_interval", "provenance", "seed_values", "write_results",
+    "Record", "check_record", "read_record", "write_record",
     # a paper's table
     "Cell", "Entry", "Printed", "compare_cell", "counts_sentence", "ledger_grid_markdown", "ledger_markdown",
     "ledger_table", "markdown_table", "tolerance", "verdict_counts",

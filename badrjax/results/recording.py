@@ -101,8 +101,8 @@ def write_results(frame: Any, origin: Mapping[str, Any], directory: str | os.Pat
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _write_atomically(directory / "provenance.json", json.dumps(origin, indent=2, default=str) + "\n")
-    _write_atomically(directory / "results.csv", frame.to_csv(index=False))
+    write_atomically(directory / "provenance.json", json.dumps(origin, indent=2, default=str) + "\n")
+    write_atomically(directory / "results.csv", frame.to_csv(index=False))
     return directory / "results.csv"
 
 
@@ -118,7 +118,8 @@ def dataset_checksum(arrays: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by a rename, so that nobody sees half of it."""
     # Not by `mkstemp`, whose files only their owner may read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -227,6 +227,42 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     assert nash_table1.main(settings(tmp_path, runs_only=True), console) is None
 
 
+def test_settings_of_several_sittings_are_one_table(dataset, splits, tmp_path, monkeypatch):
+    names = ("titanic_sex", "student_sex")
+    means = {"forml": 0.7, "nash_forml": 0.9}
+    made = {name: made_up_runs(dataset, splits, means, num_seeds=12, name=name) for name in names}
+    asked = []
+
+    def run(name, *_):
+        asked.append(name)
+        return made[name]
+
+    monkeypatch.setattr(nash_verdicts, "_RESAMPLED_ROWS", 50)
+    monkeypatch.setattr(nash_table1, "run", run)
+    same = {"methods": tuple(means), "seeds": 12, "epochs": None, "split": "auto"}
+    console = Console(quiet=True)
+    whole = nash_table1.main(settings(tmp_path / "whole", datasets=names, **same), console)
+    nash_table1.main(settings(tmp_path / "first", datasets=names[:1], **same), console)
+    (records,) = (tmp_path / "first").rglob("records")
+    assert [path.name for path in records.iterdir()] == ["titanic_sex.json"]
+    asked.clear()
+    again = settings(tmp_path / "second", datasets=names, recorded=records, **same)
+    pd.testing.assert_frame_equal(nash_table1.main(again, console), whole)
+    assert asked == ["student_sex"]
+    for name in ("claims.csv", "selections.csv"):
+        tables = [next((tmp_path / sitting).rglob(name)).read_text() for sitting in ("whole", "second")]
+        assert tables[0] == tables[1]
+    with pytest.raises(ValueError, match="recorded with options"):
+        nash_table1.main(settings(tmp_path, datasets=names, recorded=records, protocol="paper", **same), console)
+    with pytest.raises(FileNotFoundError, match="a record of none of bank_age"):
+        nash_table1.main(settings(tmp_path, datasets=("bank_age",), recorded=records, **same), console)
+    printed = nash.paper_cells("titanic_sex")
+    changed = {cell: (mean + 0.001, half) for cell, (mean, half) in printed.items()}
+    monkeypatch.setattr(nash, "paper_cells", lambda name: changed)
+    with pytest.raises(ValueError, match="other printed numbers"):
+        nash_table1.main(settings(tmp_path, datasets=names, recorded=records, **same), console)
+
+
 def test_data_that_are_not_there_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("BADRJAX_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
