@@ -1,6 +1,6 @@
 """badrjax: pure JAX functions for fair machine learning research, and the methods composed of them."""
 
-from badrjax import datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates, sweeps
+from badrjax import bilevel, datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates, sweeps
 from badrjax.bargaining import (
     NashSolution,
     alignment,
@@ -142,6 +142,7 @@ __all__ = [
     "pcgrad_weights",
     # methods
     "Method",
+    "bilevel",
     "Model",
     "dro",
     "erm",

@@ -39,7 +39,7 @@ def cross_entropy(model: Any) -> Partial:
         TypeError: (when called) for labels that are not integers or booleans.
         ValueError: (when called) for scores of another rank, or one column only.
     """
-    return _of_model(cross_entropy_of_scores, model)
+    return of_scores(cross_entropy_of_scores, model)
 
 
 def logistic(model: Any) -> Partial:
@@ -47,17 +47,17 @@ def logistic(model: Any) -> Partial:
 
     Args, returns and errors as `cross_entropy`, and more than two columns are refused.
     """
-    return _of_model(_logistic_of_scores, model)
+    return of_scores(_logistic_of_scores, model)
 
 
 def squared(model: Any) -> Partial:
     """Squared residual `(s - y)^2` (no factor 1/2) of scores `f[n]` and real (or 0/1) labels."""
-    return _of_model(_squared_of_scores, model)
+    return of_scores(_squared_of_scores, model)
 
 
 def squared_hinge(model: Any) -> Partial:
     """`max(0, 1 - (2y - 1) s)^2` of the logit `f[n]` (two columns: their difference) and labels 0/1."""
-    return _of_model(_squared_hinge_of_scores, model)
+    return of_scores(_squared_hinge_of_scores, model)
 
 
 def cross_entropy_with_f1(model: Any) -> Partial:
@@ -68,7 +68,7 @@ def cross_entropy_with_f1(model: Any) -> Partial:
 
     Args, returns and errors as `cross_entropy`, and more than two columns are refused.
     """
-    return _of_model(_cross_entropy_with_f1_of_scores, model)
+    return of_scores(_cross_entropy_with_f1_of_scores, model)
 
 
 def binary_logits(scores: Float[Array, "n *columns"]) -> Float[Array, "n"]:
@@ -121,12 +121,23 @@ def _cross_entropy_with_f1_of_scores(scores: Array, labels: Array) -> Array:
     return loss + jax.nn.sigmoid(-2 * probability / (1 + probability))
 
 
-def _of_model(of_scores: Callable[[Array, Array], Array], model: Any) -> Partial:
-    return Partial(_apply_then, Static(of_scores), as_partial(model.apply))
+def of_scores(loss: Callable[[Array, Array], Array], model: Any) -> Partial:
+    """`ExampleLosses` of a loss of one's own.
+
+    Args:
+        loss: `(scores, labels [n]) -> f[n]`, a row's loss of its own score and label only; part of the program.
+        model: a model with `apply`.
+
+    Raises:
+        TypeError: for a loss that cannot be called.
+    """
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of scores and labels, got {type(loss).__name__}")
+    return Partial(_apply_then, Static(loss), as_partial(model.apply))
 
 
-def _apply_then(of_scores: Static, apply: Partial, params: Any, batch: Batch, key: Any = None) -> Array:
-    return of_scores.value(apply(params, batch.x, key=key), batch.y)
+def _apply_then(loss: Static, apply: Partial, params: Any, batch: Batch, key: Any = None) -> Array:
+    return loss.value(apply(params, batch.x, key=key), batch.y)
 
 
 def _check_classes(scores: Array, labels: Array) -> None:

@@ -35,7 +35,7 @@ def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None
     zero = present & (jnp.diagonal(gram) == 0)
     cost = jnp.min(jnp.where(present & (norm > 0), norm, jnp.inf)) / jnp.where(norm > 0, norm, 1.0)
     cost = jnp.where(present & (norm > 0), cost, 1.0)
-    solution = jnp.where(present, _simplex_quadratic(correlation, cost, present), 0.0) * cost
+    solution = jnp.where(present, simplex_quadratic(correlation, cost, present), 0.0) * cost
     total = jnp.sum(solution)
     solution = solution / jnp.where(total > 0, total, 1.0)
     solution = jnp.where(jnp.any(zero), uniform(zero, gram.dtype), solution)
@@ -43,8 +43,17 @@ def min_norm_weights(gram: Float[Array, "K K"], present: Bool[Array, "K"] | None
     return jnp.where(sound, solution, jnp.where(present, jnp.nan, 0.0))
 
 
-def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:
-    """`argmin y'Cy/2` over `y >= 0`, `cost'y = 1`, absent players decoupled, by a primal-dual interior point method."""
+def simplex_quadratic(
+    matrix: Float[Array, "K K"],
+    cost: Float[Array, "K"],
+    present: Bool[Array, "K"],
+    linear: Float[Array, "K"] | None = None,
+) -> Float[Array, "K"]:
+    """`argmin y'Cy/2 + linear'y` over `y >= 0`, `cost'y = 1`, by a primal-dual interior point method of fixed length.
+
+    Absent entries are decoupled. Suits entries of order 1.
+    """
+    slope = jnp.zeros_like(cost) if linear is None else linear
     size, dtype = matrix.shape[0], matrix.dtype
     cost = jnp.where(present, cost, 0.0)
     count = jnp.maximum(jnp.sum(present), 1).astype(dtype)
@@ -53,7 +62,7 @@ def _simplex_quadratic(matrix: Array, cost: Array, present: Array) -> Array:
     def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         y, z, level = carry
         target = 0.1 * jnp.sum(jnp.where(present, y * z, 0.0)) / count
-        dual = jnp.matmul(matrix, y, precision=HIGHEST) - level * cost - z
+        dual = jnp.matmul(matrix, y, precision=HIGHEST) + slope - level * cost - z
         gap = jnp.where(present, target / y - z, 0.0)
         # The ridge only slows the steps along directions that change nothing, where the matrix is singular.
         factor = matrix + jnp.diag(z / y + size * jnp.finfo(dtype).eps)

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from badrjax.functions import Static
+from badrjax.functions import Static, as_partial
 from badrjax.hypergradients.implicit_gradient import check_not_negative, check_scalar, float_leaves
 from badrjax.hypergradients.linear import norm
 from badrjax.status import Status
@@ -44,6 +44,7 @@ def newton(
     tolerance: Float[Array, ""] | float | None = None,
     max_steps: int = 100,
     damping: Float[Array, ""] | float = 0.0,
+    hessian: Callable[[Any], Float[Array, "d d"]] | None = None,
 ) -> Partial:
     r"""Newton's method with an adaptive Levenberg shift, `(H + shift I) step = -gradient`, for small dense problems.
 
@@ -57,6 +58,8 @@ def newton(
             objective a mean, not a sum.
         max_steps: most steps tried, those not taken among them: curved valleys can need more than the default.
         damping: the shift to start from, `>= 0`.
+        hessian: `hessian(params) -> f[d, d]` of the objective, in the order of `ravel_pytree`, where it is known more
+            cheaply; bind what it needs with `Partial`. `None` differentiates the objective twice.
 
     Returns:
         `minimise(objective, params) -> (params, MinimiseInfo)`. Parameters are those of the last step taken, and
@@ -67,7 +70,7 @@ def newton(
     """
     _check_budget(tolerance, max_steps)
     check_not_negative("damping", damping)
-    return Partial(_newton, Static(max_steps), tolerance, damping)
+    return Partial(_newton, Static(max_steps), tolerance, damping, None if hessian is None else as_partial(hessian))
 
 
 def lbfgs(
@@ -104,7 +107,7 @@ class _NewtonState(NamedTuple):
 
 
 def _newton(
-    config: Static, tolerance: Any, damping: Any, objective: Callable[[Any], Array], params: Any
+    config: Static, tolerance: Any, damping: Any, hessian_of: Any, objective: Callable[[Any], Array], params: Any
 ) -> tuple[Any, MinimiseInfo]:
     flat, unravel, function = _flattened(objective, params)
     tolerance = _tolerance(tolerance, flat.dtype)
@@ -113,7 +116,7 @@ def _newton(
         return (norm(state.slope) > tolerance) & (state.num_steps < config.value)
 
     def step(state: _NewtonState) -> _NewtonState:
-        hessian = jax.hessian(function)(state.params)
+        hessian = jax.hessian(function)(state.params) if hessian_of is None else hessian_of(unravel(state.params))
         move = _shifted_step(hessian, state.slope, state.shift)
         trial = state.params + move
         value, slope = jax.value_and_grad(function)(trial)

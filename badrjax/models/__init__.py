@@ -3,7 +3,18 @@
 from badrjax.models.adapters import from_equinox, from_linen, from_nnx
 from badrjax.models.base import Model, as_model
 from badrjax.models.dropout import dropout
-from badrjax.models.networks import linear, mlp
+from badrjax.models.networks import is_linear, linear, mlp
 from badrjax.models.residual import resnet18
 
-__all__ = ["Model", "as_model", "dropout", "from_equinox", "from_linen", "from_nnx", "linear", "mlp", "resnet18"]
+__all__ = [
+    "Model",
+    "as_model",
+    "dropout",
+    "from_equinox",
+    "from_linen",
+    "from_nnx",
+    "is_linear",
+    "linear",
+    "mlp",
+    "resnet18",
+]

@@ -69,6 +69,15 @@ def linear(num_features: int, num_outputs: int = 1, *, intercept: bool = True) -
     return _of_module(_MLP((), num_outputs, _zeros, intercept), num_features, None, "hash")
 
 
+def is_linear(model: Any) -> bool:
+    """Whether a model is one of `linear` with one output: its scores are linear in its parameters."""
+    apply = getattr(model, "apply", None)
+    if not (isinstance(apply, Partial) and apply.func is _mlp_apply):
+        return False
+    module = apply.args[0].value[0]
+    return not module.hidden and module.num_outputs == 1
+
+
 class _MLP(nn.Module):
     hidden: tuple[int, ...]
     num_outputs: int

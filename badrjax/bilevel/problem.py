@@ -1,0 +1,314 @@
+r"""The bilevel problem of BADR: weights of groups on the simplex above, weighted risk minimisation below.
+
+With the risks `F_a` of K groups, an L2 penalty `mu/2 ||w||^2` and `R_a = F_a + mu/2 ||w||^2`,
+
+    `w*(lambda) = argmin_w sum_a lambda_a F_a(w) + mu/2 ||w||^2`,
+    `min_{lambda in simplex} V(lambda) = Fair(w*(lambda))`
+
+(Tanji, Vaiter and Laguel 2026). For positive weights `w*` is Pareto efficient for `(R_1, .., R_K)`; for `mu > 0` it
+need not be for the `F_a`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from badrjax import losses as example_losses
+from badrjax import objectives
+from badrjax.batches import Batch, check_batch, frequencies
+from badrjax.checks import check_finite, is_concrete, unknown_name
+from badrjax.functions import Static, as_partial
+from badrjax.groups import group_count, group_mean
+from badrjax.models import Model, is_linear
+
+LOSSES: dict[str, Callable[..., Partial]] = {
+    "cross_entropy": example_losses.cross_entropy,
+    "logistic": example_losses.logistic,
+    "squared": example_losses.squared,
+    "squared_hinge": example_losses.squared_hinge,
+}
+SCORE_OBJECTIVES: dict[str, Callable[..., Array]] = {
+    "demographic_parity": objectives.demographic_parity,
+    "equal_opportunity": objectives.equal_opportunity,
+    "equalized_odds": objectives.equalized_odds,
+    "disparate_mistreatment": objectives.disparate_mistreatment,
+    "hsic": objectives.hsic,
+    "individual_fairness": objectives.individual_fairness,
+}
+LOSS_OBJECTIVES: dict[str, Callable[..., Array]] = {
+    "mean": objectives.mean,
+    "worst": objectives.worst,
+    "gap": objectives.gap,
+    "variance": objectives.variance,
+}
+"""Objectives of the group risks; `variance` is what the paper calls group variance."""
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+_BLOCK_ROWS = 4096
+
+
+class _Config(NamedTuple):
+    """What is part of the program."""
+
+    num_groups: int
+    of_scores: Callable[[Array, Array], Array] | None  # loss of scores and labels, where the model is linear
+
+
+class Problem(NamedTuple):
+    """A bilevel problem as a pytree: data and numbers are leaves, so it is passed as an argument and never closed over.
+
+    Attributes:
+        losses: `ExampleLosses`, `(params, batch, key) -> f[n]`.
+        objective: the upper objective `(params, batch) -> f[]`.
+        data: the training rows.
+        regularisation: `mu >= 0`, `f[]`; intercepts (leaves named `bias`) are not penalised.
+        config: what is part of the program.
+    """
+
+    losses: Partial
+    objective: Partial
+    data: Batch
+    regularisation: Any
+    config: Static
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups K."""
+        return self.config.value.num_groups
+
+    @property
+    def linear(self) -> bool:
+        """Whether scores are linear in the parameters, so that Hessians are `X' diag(c) X`."""
+        return self.config.value.of_scores is not None
+
+
+def problem(
+    model: Model,
+    data: Batch,
+    *,
+    num_groups: int,
+    loss: str | Callable[[Any, Any], Any] = "logistic",
+    objective: str | Callable[..., Any] = "demographic_parity",
+    regularisation: Float[Array, ""] | float = 0.0,
+    sharpness: Float[Array, ""] | float = 1.0,
+    variant: str | None = None,
+    intercept_in_objective: bool = True,
+) -> Problem:
+    r"""The problem of a model, a loss and a fairness objective on data.
+
+    Args:
+        model: `badrjax.models.linear(d)` with an intercept shared by loss and objective (reading A), or
+            `linear(d, intercept=False)` (reading B); any other `Model` where no exact solution is asked for.
+        data: training rows, in which every group occurs.
+        num_groups: static number of groups K.
+        loss: a name in `LOSSES`, or `(scores, labels) -> f[n]`, twice differentiable in the scores.
+        objective: a name in `SCORE_OBJECTIVES` or `LOSS_OBJECTIVES`, or a function
+            `(scores, labels, groups, num_groups, weight) -> f[]`.
+        regularisation: `mu >= 0`. A ridge model that is published with `mu ||w||^2` has `2 mu` here.
+        sharpness: of the objectives of scores, `> 0`; a leaf.
+        variant: `None` or `"badr"`, of the objectives of scores.
+        intercept_in_objective: `False` for a linear model fits the intercept and leaves it out of the objective, as the
+            published toolbox does; derivatives are those of that objective.
+
+    Raises:
+        ValueError: for unknown names, a group without rows (which), values that are not finite, or a negative
+            `regularisation`; for `intercept_in_objective=False` with another model than a linear one.
+    """
+    _check_data(data, num_groups)
+    if is_concrete(regularisation) and not np.all(np.asarray(regularisation) >= 0):
+        raise ValueError(f"regularisation must be 0 or more, got {regularisation}")
+    linear = is_linear(model)
+    apply = as_partial(model.apply)
+    losses = _losses_of(loss, model)
+    of_scores = losses.args[0].value if linear else None
+    if not intercept_in_objective:
+        if not linear:
+            raise ValueError("intercept_in_objective=False needs badrjax.models.linear: other models have none to drop")
+        apply = Partial(_apply_without_intercept, apply)
+    upper = _objective_of(objective, apply, losses, num_groups, sharpness, variant, intercept_in_objective)
+    mu = jnp.asarray(regularisation, jnp.result_type(float))
+    if jnp.issubdtype(jnp.result_type(data.x), jnp.floating):
+        # Once, and not in every pass over the rows.
+        data = data._replace(x=jnp.asarray(data.x, jnp.result_type(float)))
+    return Problem(losses, upper, data, mu, Static(_Config(int(num_groups), of_scores)))
+
+
+def group_risks(problem: Problem, params: Any) -> Float[Array, "K"]:
+    """`F_a`, the mean loss of each group; without the penalty."""
+    values = problem.losses(params, problem.data, None)
+    return group_mean(values, problem.data.group, problem.num_groups, problem.data.weight)
+
+
+def regularised_risks(problem: Problem, params: Any) -> Float[Array, "K"]:
+    """`R_a = F_a + mu/2 ||w||^2`, for which solutions with positive weights are Pareto efficient."""
+    return group_risks(problem, params) + penalty(problem, params)
+
+
+def weighted_risk(problem: Problem, params: Any, weights: Float[Array, "K"]) -> Float[Array, ""]:
+    """The lower objective, `sum_a lambda_a F_a + mu/2 ||w||^2`; the penalty is whole also off the simplex."""
+    return jnp.dot(weights, group_risks(problem, params), precision=_HIGHEST) + penalty(problem, params)
+
+
+def penalty(problem: Problem, params: Any) -> Float[Array, ""]:
+    """`mu/2 ||w||^2` over all leaves but those named `bias`."""
+    squares = [jnp.sum(leaf**2) for leaf, counts in _penalised(params) if counts]
+    return problem.regularisation / 2 * sum(squares, jnp.zeros((), jnp.result_type(*jax.tree.leaves(params))))
+
+
+def upper_objective(problem: Problem, params: Any) -> Float[Array, ""]:
+    """`Fair(w)` on the problem's rows."""
+    return problem.objective(params, problem.data)
+
+
+def weighted_hessian(problem: Problem, params: Any, weights: Float[Array, "K"]) -> Float[Array, "d d"]:
+    """Hessian of `weighted_risk` by the parameters in the order of `ravel_pytree`.
+
+    For a linear model it is `X' diag(c) X` with `c_i = lambda_{g_i} / n_{g_i} l''(s_i)`, one product; for others it is
+    formed column by column.
+    """
+    flat, unravel = ravel_pytree(params)
+    if not problem.linear:
+        return jax.hessian(lambda v: weighted_risk(problem, unravel(v), weights))(flat)
+    data = problem.data
+    count = group_count(data.group, problem.num_groups, data.weight)
+    share = jnp.where(count > 0, weights / jnp.where(count > 0, count, 1.0), 0.0)
+    rows = (frequencies(data) * share[data.group]).astype(flat.dtype)
+    curvature = _curvature(problem.config.value.of_scores, _scores(params, data.x), data.y)
+    # 0 times the infinity that padding may hold is no number.
+    bent = jnp.where(rows > 0, rows * curvature, 0.0)
+    x = data.x.astype(flat.dtype)
+    inner = _weighted_gram(x, bent)
+    inner += problem.regularisation.astype(flat.dtype) * jnp.eye(x.shape[1], dtype=flat.dtype)
+    if flat.shape[0] == x.shape[1]:
+        return inner
+    # `bias` comes before `kernel` in the order of the leaves.
+    edge = jnp.matmul(bent, x, precision=_HIGHEST)
+    return jnp.block([[jnp.sum(bent)[None, None], edge[None, :]], [edge[:, None], inner]])
+
+
+def check_weights(weights: Any, num_groups: int, name: str = "weights") -> Array:
+    """Weights `f[K]` as an array; `ValueError` for another shape or, outside tracing, off the simplex."""
+    if np.shape(weights) != (num_groups,):
+        raise ValueError(f"{name} must be one number for each of {num_groups} groups, got shape {np.shape(weights)}")
+    if is_concrete(weights):
+        values = np.asarray(weights, float)
+        if not (np.isfinite(values).all() and (values >= 0).all() and abs(values.sum() - 1) <= 1e-4):
+            raise ValueError(
+                f"{name} must lie on the simplex (>= 0, sum 1), got {values}; badrjax.project_simplex takes them there"
+            )
+    return jnp.asarray(weights, jnp.result_type(float))
+
+
+def _losses_of(loss: Any, model: Model) -> Partial:
+    if not isinstance(loss, str):
+        return example_losses.of_scores(loss, model)
+    if loss not in LOSSES:
+        raise unknown_name("loss", loss, LOSSES)
+    return LOSSES[loss](model)
+
+
+def _objective_of(
+    objective: Any,
+    apply: Partial,
+    losses: Partial,
+    num_groups: int,
+    sharpness: Any,
+    variant: str | None,
+    with_intercept: bool,
+) -> Partial:
+    if isinstance(objective, str) and objective in LOSS_OBJECTIVES:
+        losses = losses if with_intercept else Partial(losses.func, losses.args[0], apply)
+        return Partial(_of_losses, Static((LOSS_OBJECTIVES[objective], num_groups)), losses)
+    if isinstance(objective, str):
+        if objective not in SCORE_OBJECTIVES:
+            raise unknown_name("objective", objective, {**SCORE_OBJECTIVES, **LOSS_OBJECTIVES})
+        how = Static((num_groups, variant))
+        return Partial(_of_scores, Partial(_named, Static(SCORE_OBJECTIVES[objective]), how, sharpness), how, apply)
+    return Partial(_of_scores, as_partial(objective), Static((num_groups, variant)), apply)
+
+
+def _named(function: Static, how: Static, sharpness: Any, *rows: Any) -> Array:
+    return function.value(*rows, sharpness=sharpness, variant=how.value[1])
+
+
+def _of_scores(objective: Partial, how: Static, apply: Partial, params: Any, batch: Batch) -> Array:
+    scores = example_losses.binary_logits(apply(params, batch.x))
+    return objective(scores, batch.y, batch.group, how.value[0], batch.weight)
+
+
+def _of_losses(how: Static, losses: Partial, params: Any, batch: Batch) -> Array:
+    reducer, num_groups = how.value
+    return reducer(*objectives.group_losses(losses(params, batch, None), batch.group, num_groups, batch.weight))
+
+
+def _apply_without_intercept(apply: Partial, params: Any, x: Any, *, key: Any = None) -> Array:
+    pairs, structure = jax.tree_util.tree_flatten_with_path(params)
+    kept = [jnp.zeros_like(leaf) if _is_bias(path) else leaf for path, leaf in pairs]
+    return apply(jax.tree.unflatten(structure, kept), x, key=key)
+
+
+def _penalised(params: Any) -> list[tuple[Array, bool]]:
+    return [(leaf, not _is_bias(path)) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+
+def _is_bias(path: Any) -> bool:
+    return bool(path) and getattr(path[-1], "key", getattr(path[-1], "name", None)) == "bias"
+
+
+def _scores(params: Any, x: Array) -> Array:
+    """Scores of a linear model from its leaves: `kernel` `[d, 1]` and perhaps `bias` `[1]`."""
+    (layer,) = params.values()
+    scores = jnp.matmul(x, layer["kernel"][:, 0], precision=_HIGHEST)
+    return scores + layer["bias"][0] if "bias" in layer else scores
+
+
+def _curvature(of_scores: Callable[[Array, Array], Array] | None, scores: Array, labels: Array) -> Array:
+    """Second derivative of each row's loss by its own score, `f[n]`."""
+    assert of_scores is not None
+
+    def slope(values: Array) -> Array:
+        return jax.grad(lambda s: jnp.sum(of_scores(s, labels)))(values)
+
+    return jax.jvp(slope, (scores,), (jnp.ones_like(scores),))[1]
+
+
+def _weighted_gram(x: Array, weight: Array) -> Array:
+    """`X' diag(c) X` by blocks of rows, which stay in the cache and bound the memory."""
+    rows, width = x.shape
+    whole = rows // _BLOCK_ROWS
+
+    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        part, scale = block
+        return total + jnp.matmul(part.T, scale[:, None] * part, precision=_HIGHEST), None
+
+    start = jnp.zeros((width, width), x.dtype)
+    split = whole * _BLOCK_ROWS
+    if whole > 1:
+        blocks = (x[:split].reshape(whole, _BLOCK_ROWS, width), weight[:split].reshape(whole, _BLOCK_ROWS))
+        start, _ = jax.lax.scan(add, start, blocks)
+        x, weight = x[split:], weight[split:]
+    return add(start, (x, weight))[0]
+
+
+def _check_data(data: Batch, num_groups: int) -> None:
+    check_batch(data, num_groups)
+    check_finite(data.x, "data.x")
+    check_finite(data.y, "data.y")
+    if not is_concrete(data):
+        return
+    weight = np.ones(np.shape(data.y)) if data.weight is None else np.asarray(data.weight)
+    present = np.bincount(np.asarray(data.group), weight, num_groups) > 0
+    if not present.all():
+        absent = ", ".join(map(str, np.flatnonzero(~present)))
+        raise ValueError(
+            f"group {absent} of {num_groups} has no rows in data, so it has no risk to weigh; leave it out, merge it "
+            "with another, or split the data so that each group has rows"
+        )
