@@ -41,6 +41,8 @@ from badrjax.lagrangian import (
 )
 from badrjax.methods import (
     Method,
+    badr,
+    badr_setup,
     dro,
     erm,
     forml,
@@ -142,8 +144,10 @@ __all__ = [
     "pcgrad_weights",
     # methods
     "Method",
-    "bilevel",
     "Model",
+    "badr",
+    "badr_setup",
+    "bilevel",
     "dro",
     "erm",
     "forml",

@@ -126,6 +126,64 @@ def curves_figure(
     return figure
 
 
+def distributions_figure(
+    columns: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
+    *,
+    rows: Sequence[str],
+    title: str,
+    share: str,
+    floor: float = 0.0,
+    styles: Mapping[str, str] | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> Any:
+    """Empirical distribution functions in a grid of panels, values on a logarithmic axis.
+
+    Args:
+        columns: by label of a column's axis, then row, then name of a line, values `f[n]`; those that are not finite
+            count, and are beyond the axis.
+        rows: the rows in order.
+        title: of the figure.
+        share: of what the vertical axis is the share, such as "cells".
+        floor: smaller values are drawn there.
+        styles: matplotlib's line style by name of a line; solid where it is not listed.
+        colours: of lines by name; those of `COLOURS`, in order of the names, where it is not listed.
+
+    Returns:
+        A matplotlib `Figure`, not shown and not saved.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.5 * len(columns) + 0.8, 2.4 * len(rows) + 1.2), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), sharex="col", sharey=True, squeeze=False)
+    names = dict.fromkeys(name for panels in columns.values() for lines in panels.values() for name in lines)
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)} | dict(colours or {})
+    for (label, panels), axes_of_column in zip(columns.items(), grid.T, strict=True):
+        for row, axes in zip(rows, axes_of_column, strict=True):
+            for name, values in panels.get(row, {}).items():
+                at = np.sort(np.maximum(np.asarray(values, float), floor))
+                at = at[np.isfinite(at)]
+                shares = np.arange(len(at) + 1) / max(len(values), 1)
+                style = (styles or {}).get(name, "-")
+                # From the first value upwards.
+                axes.step(
+                    [*at[:1], *at],
+                    shares[-len(at) - 1 :],
+                    style,
+                    where="post",
+                    color=colours[name],
+                    label=name,
+                    linewidth=1.6,
+                )
+            axes.set_xscale("log")
+            _finish_panel(axes, 0)
+        axes_of_column[-1].set_xlabel(label)
+    for row, axes in zip(rows, grid[:, 0], strict=True):
+        axes.set_ylabel(f"{row}: share of {share}")
+    _legend_below(figure, grid.flat, min(len(names), 2 * len(columns)))
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def _finish_panel(axes: Any, shaded_epochs: int) -> None:
     if shaded_epochs > 0:
         axes.axvspan(0.5, shaded_epochs + 0.5, color="0.88", lw=0, zorder=0)

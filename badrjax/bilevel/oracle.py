@@ -52,6 +52,7 @@ class Evaluation(NamedTuple):
         params: `w*(lambda)`.
         sensitivity: `dw* / dlambda_a` as a pytree like `params` whose leaves lead with K, from which the next lower
             solve can start; `None` where no dense Hessian is formed.
+        adjoint: `v`, the solution of `H v = -grad Fair(w*)`, a pytree like `params`.
         info: see `OracleInfo`.
     """
 
@@ -59,6 +60,7 @@ class Evaluation(NamedTuple):
     gradient: Float[Array, "K"]
     params: Any
     sensitivity: Any
+    adjoint: Any
     info: OracleInfo
 
 
@@ -125,7 +127,8 @@ def evaluate(
     status = jnp.where(lower.status != Status.SUCCESS, lower.status, linear.status).astype(jnp.int32)
     info = OracleInfo(status, lower.grad_norm, linear.relative_residual, lower.num_steps)
     solved = lower.status != Status.NOT_FINITE
-    return Evaluation(jnp.where(solved, value, jnp.nan), gradient - jnp.mean(gradient), params, sensitivity, info)
+    value, gradient = jnp.where(solved, value, jnp.nan), gradient - jnp.mean(gradient)
+    return Evaluation(value, gradient, params, sensitivity, unravel(adjoint), info)
 
 
 def _solve_densely(problem: Problem, weights: Array, params: Any) -> tuple[Any, MinimiseInfo, Array]:

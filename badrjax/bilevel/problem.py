@@ -159,8 +159,13 @@ def weighted_risk(problem: Problem, params: Any, weights: Float[Array, "K"]) -> 
 
 def penalty(problem: Problem, params: Any) -> Float[Array, ""]:
     """`mu/2 ||w||^2` over all leaves but those named `bias`."""
+    return l2_penalty(params, problem.regularisation)
+
+
+def l2_penalty(params: Any, regularisation: Float[Array, ""] | float) -> Float[Array, ""]:
+    """`regularisation / 2` times the sum of squares of all leaves but those named `bias`."""
     squares = [jnp.sum(leaf**2) for leaf, counts in _penalised(params) if counts]
-    return problem.regularisation / 2 * sum(squares, jnp.zeros((), jnp.result_type(*jax.tree.leaves(params))))
+    return regularisation / 2 * sum(squares, jnp.zeros((), jnp.result_type(*jax.tree.leaves(params))))
 
 
 def upper_objective(problem: Problem, params: Any) -> Float[Array, ""]:
@@ -192,6 +197,24 @@ def weighted_hessian(problem: Problem, params: Any, weights: Float[Array, "K"]) 
     # `bias` comes before `kernel` in the order of the leaves.
     edge = jnp.matmul(bent, x, precision=_HIGHEST)
     return jnp.block([[jnp.sum(bent)[None, None], edge[None, :]], [edge[:, None], inner]])
+
+
+def largest_curvature(problem: Problem, params: Any) -> Float[Array, ""]:
+    """Largest eigenvalue of the Hessian of a `R_a`, the largest over the groups: `1 /` it is a safe step of descent.
+
+    For a linear model it is taken at zero parameters, where the curvature of the logistic loss and of the squared hinge
+    is largest, so that it bounds all others; for other models at `params`, where it bounds nothing.
+
+    Args:
+        problem: see `problem`.
+        params: like the model's.
+    """
+    at = jax.tree.map(jnp.zeros_like, params) if problem.linear else params
+
+    def largest(weights: Array) -> Array:
+        return jnp.linalg.eigvalsh(weighted_hessian(problem, at, weights))[-1]
+
+    return jnp.max(jax.lax.map(largest, jnp.eye(problem.num_groups)))
 
 
 def check_weights(weights: Any, num_groups: int, name: str = "weights") -> Array:

@@ -1,5 +1,7 @@
 """Methods: factories of `Method`, pytrees of pure functions. A file a method or family."""
 
+from badrjax.methods.badr import BADRInfo, BADRState, adagrad_norm, badr
+from badrjax.methods.badr_setup import badr_setup
 from badrjax.methods.base import Method
 from badrjax.methods.dro import dro
 from badrjax.methods.erm import erm
@@ -10,8 +12,13 @@ from badrjax.methods.upper_level import GOALS
 
 __all__ = [
     "GOALS",
+    "BADRInfo",
+    "BADRState",
     "PROTOCOLS",
     "Method",
+    "adagrad_norm",
+    "badr",
+    "badr_setup",
     "dro",
     "erm",
     "forml",

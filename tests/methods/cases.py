@@ -18,6 +18,16 @@ def momentum_sgd(learning_rate, weight_decay):
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=0.9))
 
 
+def variance_of_groups(losses):
+    """An objective of BADR: the variance of the group losses."""
+    return Partial(group_variance, losses)
+
+
+def group_variance(losses, params, batch):
+    values = losses(params, batch, None)
+    return bx.objectives.variance(*bx.objectives.group_losses(values, batch.group, NUM_GROUPS, batch.weight))
+
+
 CASES = {
     "erm": lambda losses, optimizer, _: bx.erm(losses, optimizer),
     "erm-root": lambda losses, optimizer, _: bx.erm(losses, optimizer, reduction="root"),
@@ -25,6 +35,12 @@ CASES = {
     "dro-sum": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.4, reduction="sum", whole_rows=True),
     "dro-chi": lambda losses, optimizer, _: bx.dro(losses, optimizer, fraction=0.3, ball="chi_square"),
     "group_dro": lambda losses, optimizer, _: bx.group_dro(losses, optimizer, num_groups=NUM_GROUPS, step_size=0.1),
+    "badr": lambda losses, optimizer, validation: bx.badr(
+        losses, optimizer, variance_of_groups(losses), num_groups=NUM_GROUPS, data=validation, regularisation=0.01
+    ),
+    "badr-batch": lambda losses, optimizer, _: bx.badr(
+        losses, optimizer, variance_of_groups(losses), num_groups=NUM_GROUPS, clip=0.01, damping=0.1
+    ),
     "learning_to_reweight": lambda losses, optimizer, validation: bx.learning_to_reweight(
         losses, optimizer, validation, num_groups=NUM_GROUPS
     ),
@@ -51,7 +67,7 @@ CASES = {
 }
 # A second variant of a family, or another goal of the same step, costs a minute of compilation and rarely says
 # anything new.
-VARIANTS = ("nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum", "dro-chi")
+VARIANTS = ("badr-batch", "nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum", "dro-chi")
 # One method stands for all in the tests that compile whole runs.
 OF_ONE_FAMILY = ("erm", "dro", "learning_to_reweight")
 
