@@ -171,8 +171,15 @@ def _judged(
         nash_verdicts.entries(runs, protocol),
         nash_verdicts.claims(runs),
         nash_verdicts.selections(runs, protocol),
-        results.provenance(settings=asdict(settings), data={name: data}),
+        _origin_to_share(settings, {name: data}),
     )
+
+
+def _origin_to_share(settings: Settings, data: Mapping[str, str]) -> dict[str, Any]:
+    """Where a record comes from, without what only this machine knows: paths and the command line with them."""
+    plain = {name: value for name, value in asdict(settings).items() if not isinstance(value, Path)}
+    origin = results.provenance(settings=plain, data=data)
+    return {name: value for name, value in origin.items() if name != "command"}
 
 
 def _write(

@@ -245,6 +245,7 @@ def test_settings_of_several_sittings_are_one_table(dataset, splits, tmp_path, m
     nash_table1.main(settings(tmp_path / "first", datasets=names[:1], **same), console)
     (records,) = (tmp_path / "first").rglob("records")
     assert [path.name for path in records.iterdir()] == ["titanic_sex.json"]
+    assert str(tmp_path) not in (records / "titanic_sex.json").read_text()  # it is to be shared
     asked.clear()
     again = settings(tmp_path / "second", datasets=names, recorded=records, **same)
     pd.testing.assert_frame_equal(nash_table1.main(again, console), whole)
