@@ -9,6 +9,8 @@ import numpy as np
 
 # Distinguishable in the common forms of colour blindness (Okabe and Ito), darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# The ratio of values beyond which an axis is logarithmic.
+_FAR_APART = 20
 
 
 def mean_and_range(axes: Any, values: np.ndarray, *, colour: str, label: str | None, style: str = "-") -> None:
@@ -136,11 +138,11 @@ def distributions_figure(
     styles: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> Any:
-    """Empirical distribution functions in a grid of panels, values on a logarithmic axis.
+    """Empirical distribution functions in a grid of panels.
 
     Args:
-        columns: by label of a column's axis, then row, then name of a line, values `f[n]`; those that are not finite
-            count, and are beyond the axis.
+        columns: by label of a column's axis, then row, then name of a line, values `f[n]`. Those that are not finite
+            count in n and lie beyond the axis, which is logarithmic where values of a column are far apart.
         rows: the rows in order.
         title: of the figure.
         share: of what the vertical axis is the share, such as "cells".
@@ -158,30 +160,30 @@ def distributions_figure(
     names = dict.fromkeys(name for panels in columns.values() for lines in panels.values() for name in lines)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)} | dict(colours or {})
     for (label, panels), axes_of_column in zip(columns.items(), grid.T, strict=True):
+        drawn = []
         for row, axes in zip(rows, axes_of_column, strict=True):
             for name, values in panels.get(row, {}).items():
-                at = np.sort(np.maximum(np.asarray(values, float), floor))
-                at = at[np.isfinite(at)]
-                shares = np.arange(len(at) + 1) / max(len(values), 1)
+                steps, shares = _distribution(values, floor)
                 style = (styles or {}).get(name, "-")
-                # From the first value upwards.
-                axes.step(
-                    [*at[:1], *at],
-                    shares[-len(at) - 1 :],
-                    style,
-                    where="post",
-                    color=colours[name],
-                    label=name,
-                    linewidth=1.6,
-                )
-            axes.set_xscale("log")
+                axes.step(steps, shares, style, where="post", color=colours[name], label=name, linewidth=1.6)
+                drawn += [value for value in steps if value > 0]
             _finish_panel(axes, 0)
+        if drawn and max(drawn) > _FAR_APART * min(drawn):
+            axes_of_column[0].set_xscale("log")
         axes_of_column[-1].set_xlabel(label)
     for row, axes in zip(rows, grid[:, 0], strict=True):
         axes.set_ylabel(f"{row}: share of {share}")
     _legend_below(figure, grid.flat, min(len(names), 2 * len(columns)))
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _distribution(values: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the distribution function steps, from its foot on, and the shares up to there."""
+    values = np.maximum(np.asarray(values, float), floor)
+    known = np.sort(values[np.isfinite(values)])
+    shares = np.arange(known.size + 1) / max(values.size, 1)
+    return np.concatenate([known[:1], known]), shares[: known.size + 1 if known.size else 0]
 
 
 def _finish_panel(axes: Any, shaded_epochs: int) -> None:

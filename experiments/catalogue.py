@@ -46,6 +46,14 @@ EXPERIMENTS = {
         "experiments.nash_table5",
         "mutual information of the validation rows by several estimators, Table 5",
     ),
+    "badr_experiment2": Experiment(
+        "experiments.badr_experiment2",
+        "six fairness metrics on census data: BADR against five baselines in training and on test rows",
+    ),
+    "badr_experiment3": Experiment(
+        "experiments.badr_experiment3",
+        "what BADR costs in accuracy and error: individual fairness of classifiers, parity of regressions",
+    ),
 }
 
 

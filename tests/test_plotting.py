@@ -106,3 +106,27 @@ def test_nothing_overlaps_outside_the_grid():
     for axes in drawn.axes:
         assert not axes.get_tightbbox().overlaps(legend)
         assert not axes.get_tightbbox().overlaps(title)
+
+
+def test_distribution_functions_rise_by_equal_steps():
+    values = {"train": {"BADR": np.array([0.3, 0.1, np.nan, 1e-9]), "uniform": np.array([2.0, 4.0])}, "test": {}}
+    near = {"train": {"BADR": np.array([1.0, 2.0])}, "test": {"BADR": np.array([])}}
+    drawn = plotting.distributions_figure(
+        {"far apart": values, "near": near},
+        rows=("train", "test"),
+        title="",
+        share="cells",
+        floor=1e-3,
+        styles={"BADR": ":"},
+        colours={"BADR": "#000000"},
+    )
+    first, second, _, empty = drawn.axes
+    badr, uniform = first.lines
+    np.testing.assert_allclose(badr.get_xdata(), [1e-3, 1e-3, 0.1, 0.3])
+    np.testing.assert_allclose(badr.get_ydata(), [0, 0.25, 0.5, 0.75])  # one of four is not finite
+    np.testing.assert_allclose(uniform.get_ydata(), [0, 0.5, 1])
+    assert (badr.get_linestyle(), badr.get_color(), uniform.get_color()) == (":", "#000000", plotting.COLOURS[1])
+    assert (first.get_xscale(), second.get_xscale()) == ("log", "linear")
+    assert first.get_ylabel() == "train: share of cells"
+    assert empty.get_xlabel() == "near"
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["BADR", "uniform"]

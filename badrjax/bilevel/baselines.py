@@ -170,30 +170,30 @@ def minimax(
     if not problem.linear:
         raise ValueError("minimax needs badrjax.models.linear: without convex risks the dual certifies nothing")
     problem = problem._replace(objective=Partial(_no_objective))
-    start = _dual_at(problem, uniform_weights(problem), params)
-    dtype = start.risks.dtype
+    start = _blank(problem, uniform_weights(problem), params)
+    eps = float(jnp.finfo(start.risks.dtype).eps)
     if tolerance is None:
-        tolerance = 1e-8 if jnp.finfo(dtype).bits > 32 else 1e-4
+        tolerance = 1e-8 if eps < 1e-10 else 1e-4
 
     def met(here: _Dual) -> Array:
         return here.gap <= tolerance * jnp.abs(here.worst)
 
     def unfinished(state: _DualState) -> Array:
         # Where the dual does not rise along so short a step, it is rounding that foretold a rise.
-        rising = state.step > float(jnp.finfo(dtype).eps) ** 0.5
-        solved = state.here.status == Status.SUCCESS
-        return ~met(state.here) & (state.num_evaluations < max_evaluations) & rising & solved
+        going = ~met(state.here) & (state.here.status == Status.SUCCESS) & (state.step > eps**0.5)
+        return (going | (state.num_evaluations == 0)) & (state.num_evaluations < max_evaluations)
 
     def turn(state: _DualState) -> _DualState:
-        here = state.here
-        change = state.step * (_model_maximum(here) - here.weights)
+        # The first evaluation is one of the loop, so that the oracle is compiled once.
+        here, first = state.here, state.num_evaluations == 0
+        change = jnp.where(first, 0.0, state.step * (_model_maximum(here) - here.weights))
         there = _dual_at(problem, here.weights + change, here.params)
-        taken = _rises(here, there, jnp.sum(here.risks * change)) & (there.status == Status.SUCCESS)
-        kept = jax.tree.map(lambda new, old: jnp.where(taken, new, old), there, here)
-        return _DualState(kept, jnp.where(taken, 1.0, state.step / 2).astype(dtype), state.num_evaluations + 1)
+        rises = _rises(here, there, jnp.sum(here.risks * change)) & (there.status == Status.SUCCESS)
+        kept = jax.tree.map(lambda new, old: jnp.where(first | rises, new, old), there, here)
+        return _DualState(kept, jnp.where(first | rises, 1.0, state.step / 2), state.num_evaluations + 1)
 
-    first = _DualState(start, jnp.ones((), dtype), jnp.ones((), jnp.int32))
-    end = jax.lax.while_loop(unfinished, turn, first)
+    begin = _DualState(start, jnp.ones((), start.risks.dtype), jnp.zeros((), jnp.int32))
+    end = jax.lax.while_loop(unfinished, turn, begin)
     here = end.here
     status = jnp.where(met(here), Status.SUCCESS, Status.MAX_STEPS)
     status = jnp.where(here.status == Status.SUCCESS, status, here.status)
@@ -267,6 +267,13 @@ class _DualState(NamedTuple):
     here: _Dual
     step: Array
     num_evaluations: Array
+
+
+def _blank(problem: Problem, weights: Array, params: Any) -> _Dual:
+    """What there is before the first evaluation."""
+    kinds = jax.eval_shape(_dual_at, problem, weights, params)
+    blank = jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)
+    return blank._replace(weights=weights.astype(blank.weights.dtype), params=params)
 
 
 def _dual_at(problem: Problem, weights: Array, start: Any) -> _Dual:

@@ -32,9 +32,11 @@ class Front(NamedTuple):
     regularised_risks: Float[Array, "M K"]
 
     def best(self) -> Int[Array, ""]:
-        """Position of the least value among those whose lower problem was solved."""
-        solved = self.evaluations.info.status != Status.NOT_FINITE
-        return jnp.argmin(jnp.where(solved & jnp.isfinite(self.evaluations.value), self.evaluations.value, jnp.inf))
+        """Position of the least finite value, among the points that were solved where there are any."""
+        known = jnp.isfinite(self.evaluations.value)
+        solved = known & (self.evaluations.info.status == Status.SUCCESS)
+        chosen = jnp.where(jnp.any(solved), solved, known)
+        return jnp.argmin(jnp.where(chosen, self.evaluations.value, jnp.inf))
 
 
 class MultiStart(NamedTuple):

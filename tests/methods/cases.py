@@ -69,7 +69,7 @@ CASES = {
 # anything new.
 VARIANTS = ("badr-batch", "nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum", "dro-chi")
 # One method stands for all in the tests that compile whole runs.
-OF_ONE_FAMILY = ("erm", "dro", "learning_to_reweight")
+OF_ONE_FAMILY = ("badr", "erm", "dro", "learning_to_reweight")
 
 
 def rows(seed, num_rows):

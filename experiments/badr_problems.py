@@ -1,0 +1,264 @@
+"""What the experiments of BADR share: cells of data as the paper makes them, their bilevel problems, and measurements.
+
+A cell is one data set with one split. The paper fits an intercept and leaves it out of the fairness objective; all
+three readings are here. Cells of a table are padded to a common number of rows, so that they share one program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+import badrjax as bx
+from badrjax import bilevel, metrics, objectives
+from badrjax.checks import unknown_name
+from badrjax.results import dataset_checksum
+from badrjax.uncertainty import noise_floor_from_counts
+
+Reading = Literal["published", "shared", "absent"]
+Grouping = Literal["published", "shared"]
+
+SURVEYS = {"employment": "acs_employment", "income": "acs_income", "travel_time": "acs_travel_time"}
+"""Data sets by the name of their task."""
+NUM_GROUPS = 2
+FRACTIONS = (0.7, 0.0, 0.3)
+MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+"""A file that is not there, and that cannot be downloaded either."""
+_ROWS = 1024
+
+
+def group_variance(
+    scores: jax.Array,
+    labels: jax.Array,
+    groups: jax.Array,
+    num_groups: int,
+    weight: jax.Array | None = None,
+    sharpness: Any = 1.0,
+    variant: str | None = None,
+) -> jax.Array:
+    """Variance of the groups' logistic losses, called like the objectives of scores; the last two are not used."""
+    losses = bx.losses.cross_entropy_of_scores(scores, labels)
+    return objectives.variance(*objectives.group_losses(losses, groups, num_groups, weight))
+
+
+METRICS: dict[str, Callable[..., jax.Array]] = {
+    "demographic_parity": objectives.demographic_parity,
+    "equalized_odds": objectives.equalized_odds,
+    "equal_opportunity": objectives.equal_opportunity,
+    "disparate_mistreatment": objectives.disparate_mistreatment,
+    "group_variance": group_variance,
+    "individual_fairness": objectives.individual_fairness,
+}
+"""The paper's six metrics of a classifier's scores."""
+OFFSETS = {"demographic_parity": np.log(2), "equalized_odds": 2 * np.log(2), "equal_opportunity": 2 * np.log(2)}
+"""What smoothing adds to metrics of two groups at sharpness 1, whatever the model."""
+
+
+def metric_objective(name: str) -> Partial:
+    """A key of `METRICS` as an upper objective, sharpness 1 and as published; all six are one program."""
+    return Partial(_chosen_metric, np.int32(list(METRICS).index(name)))
+
+
+def _chosen_metric(which: Any, scores: Any, labels: Any, groups: Any, num_groups: int, weight: Any) -> jax.Array:
+    def branch(metric: Callable[..., jax.Array]) -> Callable[[], jax.Array]:
+        return lambda: metric(scores, labels, groups, num_groups, weight, variant="badr")
+
+    return jax.lax.switch(which, [branch(metric) for metric in METRICS.values()])
+
+
+class Cell(NamedTuple):
+    """Rows to fit on and rows to report on, in NumPy arrays.
+
+    Attributes:
+        train: features scaled to mean 0 and deviation 1 here.
+        test: scaled likewise.
+        checksum: SHA-256 of what it was made of.
+    """
+
+    train: bx.Batch
+    test: bx.Batch
+    checksum: str
+
+
+def check_places(states: Sequence[str], years: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Distinct postal codes in capitals and years of the survey.
+
+    Raises:
+        ValueError: for none, unknown ones, with the nearest, or one named twice.
+    """
+    options = bx.datasets.dataset_info("acs_income").options
+    return tuple(check(value) for check, value in ((options["states"].check, states), (options["year"].check, years)))
+
+
+def check_choices(settings: Any, solvers: Collection[str]) -> None:
+    """Raise `ValueError` for an unknown solver, reading or grouping in an experiment's settings."""
+    for name, known in (("solver", solvers), ("reading", get_args(Reading)), ("groups", get_args(Grouping))):
+        if getattr(settings, name) not in known:
+            raise unknown_name(f"value of {name}", getattr(settings, name), known)
+
+
+def load_survey(task: str, state: str, year: int, data_home: Path | None = None) -> bx.Dataset:
+    """A state's persons in a year, as the paper prepares them, in groups that are not merged yet.
+
+    Groups are sex by race, with travel time sex by race by age over 40, those with more rows than features.
+
+    Raises:
+        ValueError: for an unknown task, state or year.
+        FileNotFoundError, ConnectionError, PermissionError: where the file is missing (`MISSING`).
+    """
+    if task not in SURVEYS:
+        raise unknown_name("task", task, SURVEYS)
+    dataset = bx.load_dataset(SURVEYS[task], variant="badr", states=state, year=year, data_home=data_home)
+    return bx.datasets.drop_small_groups(dataset, dataset.x.shape[1] + 1)
+
+
+def make_cell(dataset: bx.Dataset, seed: int, *, groups: Grouping = "published", whole: str | None = None) -> Cell:
+    """Split a data set 70 to 30, merge its groups to two, and scale it by its training rows.
+
+    Args:
+        dataset: with two groups or more; the smallest are merged.
+        seed: of the split. The paper's generator is another, so its rows are too.
+        groups: `"published"` merges the groups of training and test rows each for itself, by their own sizes, so that
+            a group may hold others in the test rows; `"shared"` merges once, over all rows.
+        whole: a domain of the data set whose rows stay together, such as a subject; `None` splits each group's rows
+            alike, as the paper does.
+
+    Raises:
+        ValueError: for an unknown `groups`, or fewer than two groups in a part.
+    """
+    if groups not in get_args(Grouping):
+        raise unknown_name("value of groups", groups, get_args(Grouping))
+    merged = bx.datasets.merge_small_groups(dataset, NUM_GROUPS)
+    if whole is None:
+        # A target of numbers is split by group alone, as the paper splits; classes would be split by label too.
+        by_group = dataclasses.replace(merged, y=merged.y.astype(np.float32))
+        splits = bx.datasets.stratified_split(by_group, seed, fractions=FRACTIONS)
+    else:
+        splits = bx.datasets.random_split(merged, seed, fractions=FRACTIONS, whole=whole)
+    scaled = bx.datasets.standardise(dataset if groups == "published" else merged, splits.train)
+    parts = [bx.datasets.take(scaled, rows) for rows in (splits.train, splits.test)]
+    if groups == "published":
+        parts = [bx.datasets.merge_small_groups(part, NUM_GROUPS) for part in parts]
+    train, test = _centred([bx.Batch(part.x, part.y, part.group) for part in parts])
+    checksum = dataset_checksum([*train[:3], *test[:3]])
+    return Cell(train, test, checksum)
+
+
+def _centred(parts: list[bx.Batch]) -> list[bx.Batch]:
+    """Targets of a regression less their mean over the training rows, so that no intercept is missed; classes as is."""
+    if not np.issubdtype(parts[0].y.dtype, np.floating):
+        return parts
+    mean = parts[0].y.mean(dtype=np.float64)
+    return [part._replace(y=part.y - mean) for part in parts]
+
+
+def padded(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells with rows of weight 0 and features of 0 added, so that all rows of all cells have one shape.
+
+    Neither changes a penalised model. The number of rows is rounded up, so that a few cells of a table have the shapes
+    of all.
+    """
+    cells = list(cells)
+    if not cells:
+        return []
+    parts = [part for cell in cells for part in (cell.train, cell.test)]
+    num_rows = -(-max(len(part.y) for part in parts) // _ROWS) * _ROWS
+    num_features = max(part.x.shape[1] for part in parts)
+    return [
+        cell._replace(**{name: _padded(getattr(cell, name), num_rows, num_features) for name in ("train", "test")})
+        for cell in cells
+    ]
+
+
+def _padded(batch: bx.Batch, num_rows: int, num_features: int) -> bx.Batch:
+    rows = np.arange(num_rows)
+    real = rows < len(batch.y)
+    x, y, group = (leaf[np.where(real, rows, 0)] for leaf in batch[:3])
+    x = np.pad(x, ((0, 0), (0, num_features - x.shape[1])))
+    return bx.Batch(x, y, group, real.astype(float))
+
+
+def make_model(cell: Cell, reading: Reading) -> bx.Model:
+    """The linear model of a reading of the intercept.
+
+    `"published"` fits an intercept that the fairness objective does not see, `"shared"` has both see it, and `"absent"`
+    has none.
+
+    Raises:
+        ValueError: for an unknown reading.
+    """
+    if reading not in get_args(Reading):
+        raise unknown_name("reading", reading, get_args(Reading))
+    return bx.models.linear(cell.train.x.shape[1], intercept=reading != "absent")
+
+
+def make_problem(
+    cell: Cell, reading: Reading, objective: Any, *, loss: str = "logistic", regularisation: float = 1e-2
+) -> bilevel.Problem:
+    """The bilevel problem of a cell's training rows; see `badrjax.bilevel.problem`."""
+    return bilevel.problem(
+        make_model(cell, reading),
+        cell.train,
+        num_groups=NUM_GROUPS,
+        loss=loss,
+        objective=objective,
+        regularisation=regularisation,
+        variant="badr",
+        intercept_in_objective=reading != "published",
+    )
+
+
+def classified(model: bx.Model, params: Any, rows: bx.Batch) -> dict[str, Any]:
+    """Accuracy, and the gaps in rates with what each comes to at parity on average, of predictions.
+
+    A score of 0 or more, its intercept included, predicts 1. Gaps are the differences of `badrjax.metrics`.
+    """
+    accuracy, gaps, counts = _classified(model, params, rows)
+    floors = _floors(*counts)
+    beside = {f"{name}_gap": gap for name, gap in gaps.items()}
+    return {"accuracy": accuracy, **beside, **{f"{name}_floor": getattr(floors, name).mean for name in gaps}}
+
+
+@jax.jit
+def _classified(model: bx.Model, params: Any, rows: bx.Batch) -> tuple[Any, dict[str, Any], tuple[Any, ...]]:
+    """Accuracy, gaps, and what `noise_floor_from_counts` takes."""
+    predictions = (model.apply(params, rows.x) >= 0).astype(jnp.int32)
+    by_group = (rows.y, predictions, rows.group, NUM_GROUPS, rows.weight)
+    gaps = {
+        "demographic_parity": metrics.demographic_parity_difference(*by_group),
+        "equal_opportunity": metrics.equal_opportunity_difference(*by_group),
+        "equalized_odds": metrics.equalized_odds_difference(*by_group),
+    }
+    rates = metrics.by_group(*by_group)
+    everyone = metrics.by_group(rows.y, predictions, jnp.zeros_like(rows.group), 1, rows.weight)
+    shared = (everyone.true_positive_rate[0], everyone.false_positive_rate[0])
+    return metrics.accuracy(rows.y, predictions, rows.weight), gaps, (rates.num_positive, rates.num_negative, *shared)
+
+
+@jax.jit
+def _floors(*counts: jax.Array) -> Any:
+    return noise_floor_from_counts(jax.random.key(0), *counts, num_samples=500)
+
+
+@jax.jit
+def regressed(model: bx.Model, params: Any, rows: bx.Batch) -> dict[str, Any]:
+    """Errors, and gaps in the mean, the distribution and the error of the predictions, of a regression."""
+    predictions = model.apply(params, rows.x)
+    errors, by_group = (rows.y, predictions), (rows.group, NUM_GROUPS, rows.weight)
+    return {
+        "rmse": metrics.rmse(*errors, rows.weight),
+        "r2": metrics.r2(*errors, rows.weight),
+        "mean_gap": metrics.mean_difference(predictions, *by_group),
+        "wasserstein_gap": metrics.distribution_difference(predictions, *by_group),
+        "kolmogorov_smirnov_gap": metrics.distribution_difference(
+            predictions, *by_group, distance="kolmogorov_smirnov"
+        ),
+        "rmse_gap": metrics.rmse_difference(*errors, *by_group),
+    }
