@@ -40,6 +40,7 @@ format: $(READY)
 bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.sweep_rates
+	$(BIN)/python -m benchmarks.badr
 
 # torch is not in the lock: see benchmarks/README.md.
 $(BENCH_READY): $(READY) requirements/bench.txt
