@@ -101,6 +101,8 @@ def evaluate(
         solver: a lineax solver of the adjoint system; `None` is Cholesky's of the dense Hessian for a linear model, and
             conjugate gradients with products for others.
     """
+    # float32 parameters beside float64 data would change their type on the way.
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.result_type(float))), params)
     dense = isinstance(solver, lineax.Cholesky) or (problem.linear and solver is None)
     product: Any
     hessian: Any = None

@@ -160,6 +160,7 @@ def _where(condition: Array, first: _State, second: _State) -> _State:
 def _blank(oracle: Callable[[Array, Any], Evaluation], weights: Array, params: Any) -> _State:
     """The state before the first evaluation."""
     kinds = jax.eval_shape(oracle, weights, params)
+    params = jax.tree.map(lambda leaf, kind: jnp.asarray(leaf, kind.dtype), params, kinds.params)
     here = jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)._replace(params=params)
     one, zero = jnp.ones((), here.value.dtype), jnp.zeros((), jnp.int32)
     matrix = jnp.eye(weights.shape[0], dtype=here.value.dtype)

@@ -100,7 +100,7 @@ class _Problem(NamedTuple):
     regularisation: Any
     damping: Any
     clip: Any
-    forget: Any
+    averaging: Any
 
 
 class _Directions(NamedTuple):
@@ -231,11 +231,11 @@ def _step(
     shrink = jnp.minimum(1.0, problem.clip / jnp.where(length > 0, length, 1.0)).astype(hypergradient.dtype)
     gradients = (directions.params, directions.adjoint, shrink * hypergradient)
     moved = _moved(problem.optimizers, gradients, state)
-    info = _info(problem, directions, hypergradient, length, shrink, state)
+    info = _info(directions, length, shrink, state)
     # A w far from the solution at its weights tells little of them: how far counts against them.
     seen = jnp.maximum(info.value, 2 * info.objective - info.value)
     better = (seen < state.best_value) & jnp.isfinite(seen)
-    share = (problem.forget + 1) / (problem.forget + state.iteration + 1)
+    share = (problem.averaging + 1) / (problem.averaging + state.iteration + 1)
     average = state.average_weights + share.astype(state.weights.dtype) * (moved.weights - state.average_weights)
     moved = moved._replace(
         average_weights=average,
@@ -296,9 +296,7 @@ def _moved(optimizers: tuple[Partial, ...], gradients: tuple[Any, ...], state: B
     )
 
 
-def _info(
-    problem: _Problem, directions: _Directions, hypergradient: Array, length: Array, shrink: Array, state: BADRState
-) -> BADRInfo:
+def _info(directions: _Directions, length: Array, shrink: Array, state: BADRState) -> BADRInfo:
     lag = optax.tree.vdot(state.adjoint, directions.params)
     missed, whole = optax.tree.norm(directions.adjoint), directions.objective_norm
     return BADRInfo(
