@@ -5,8 +5,7 @@ of the published results, beside fixed weightings, the better fit to one group a
 kept in files, and a second call runs the others.
 
 The recorded results are of ten states and five years. Those of Puerto Rico and of the years 2014 to 2017 are not here,
-and no recorded number of a single cell is: rates, means and orders are compared, and the split is drawn by another
-generator.
+and no recorded number of a single cell is: rates, means and orders are compared. (Figure 2 has single cells.)
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from rich.console import Console
 
 from badrjax import bilevel, plotting, results
 from experiments import badr_cells, badr_problems, badr_tables, nash_curves, running
-from experiments.badr_problems import METRICS, OFFSETS, SURVEYS, Grouping, Reading
+from experiments.badr_problems import METRICS, OFFSETS, SURVEYS, Grouping, Reading, Split
 
 STATES = ("WY", "VT", "ND", "SD", "DE", "MT", "ME", "WV", "ID")
 """The paper's, but for Puerto Rico."""
@@ -61,6 +60,8 @@ class Settings:
     """Of the intercept: published fits one that the metric does not see, shared lets it see, absent has none."""
     groups: Grouping = "published"
     """Whether small groups are merged in training and test rows apart, as published, or once over all rows."""
+    split: Split = "published"
+    """The rows of the published results, or this project's split."""
     seed: int = 42
     """Seed of the splits."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_experiment2"))
@@ -109,7 +110,7 @@ def make_jobs(settings: Settings) -> dict[Place, badr_cells.Job]:
     badr_problems.check_choices(settings, SOLVERS)
     running.check_seeds([settings.seed])
     states, years = badr_problems.check_places(settings.states, settings.years)
-    how = {name: getattr(settings, name) for name in ("reading", "groups", "seed")}
+    how = {name: getattr(settings, name) for name in ("reading", "groups", "split", "seed")}
     folder = settings.out / "cells" / "-".join(map(str, how.values()))
     jobs, task = {}, make_task(settings)
     for place in starmap(Place, product(settings.tasks, states, years)):
@@ -271,4 +272,4 @@ def _beside(ours: float, then: float) -> str:
 
 def _load(place: Place, settings: Settings) -> badr_problems.Cell:
     dataset = badr_problems.load_survey(place.data, place.state, place.year, settings.data_home)
-    return badr_problems.make_cell(dataset, settings.seed, groups=settings.groups)
+    return badr_problems.make_cell(dataset, settings.seed, groups=settings.groups, split=settings.split)

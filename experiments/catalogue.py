@@ -46,6 +46,22 @@ EXPERIMENTS = {
         "experiments.nash_table5",
         "mutual information of the validation rows by several estimators, Table 5",
     ),
+    "badr_experiment1": Experiment(
+        "experiments.badr_experiment1",
+        "BADR's metric over the weights of two groups as curves and of three as simplices, with every method on them",
+    ),
+    "badr_convergence": Experiment(
+        "experiments.badr_convergence",
+        "how near BADR-GD and BADR-SGD come to the least of a grid, how fast, and how the published loop drifts",
+    ),
+    "badr_scalability": Experiment(
+        "experiments.badr_scalability",
+        "time, memory and suboptimality of BADR-SGD and of the exact search, up to a million rows and 32 groups",
+    ),
+    "badr_figure2": Experiment(
+        "experiments.badr_figure2",
+        "the Pareto front of two groups' risks, the regularisation path beside it, and BADR's metric over the weights",
+    ),
     "badr_experiment2": Experiment(
         "experiments.badr_experiment2",
         "six fairness metrics on census data: BADR against five baselines in training and on test rows",

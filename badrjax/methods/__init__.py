@@ -1,7 +1,7 @@
 """Methods: factories of `Method`, pytrees of pure functions. A file a method or family."""
 
 from badrjax.methods.badr import BADRInfo, BADRState, adagrad_norm, badr
-from badrjax.methods.badr_setup import badr_setup
+from badrjax.methods.badr_setup import badr_setup, badr_solution
 from badrjax.methods.base import Method
 from badrjax.methods.dro import dro
 from badrjax.methods.erm import erm
@@ -19,6 +19,7 @@ __all__ = [
     "adagrad_norm",
     "badr",
     "badr_setup",
+    "badr_solution",
     "dro",
     "erm",
     "forml",

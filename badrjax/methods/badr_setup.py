@@ -1,4 +1,4 @@
-"""BADR ready to run on a problem: started at a solution, with step sizes from its curvature."""
+"""BADR ready to run on a problem: started at a solution, with step sizes from its curvature, and its weights judged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from badrjax.bilevel.baselines import Fit
+from badrjax.bilevel.front import pareto_path
 from badrjax.bilevel.oracle import evaluate
 from badrjax.bilevel.problem import Problem, check_weights, largest_curvature
-from badrjax.methods.badr import badr
+from badrjax.methods.badr import BADRState, badr
 from badrjax.methods.base import Method
 
 
@@ -68,6 +70,32 @@ def badr_setup(
         **options,
     )
     return method, params
+
+
+@jax.jit
+def badr_solution(problem: Problem, state: BADRState) -> Fit:
+    """The best of the last, the average and the best weights of a run, the lower problem solved exactly at each.
+
+    A run judges its weights by parameters that lag behind them, and by batches: none of the three is the best always.
+
+    Args:
+        problem: the run's, with a linear model.
+        state: where the run ended; solves start from its parameters.
+
+    Returns:
+        `badrjax.bilevel.Fit`: weights, `w*(lambda)`, `V(lambda)`, and how the solve went. A run that diverged (see
+        `BADRState.failed_at`) is judged by what it kept from before.
+
+    Raises:
+        ValueError: for a problem whose model is not linear.
+    """
+    if not problem.linear:
+        raise ValueError("badr_solution solves the lower problem exactly, which needs badrjax.models.linear")
+    weights = jnp.stack([state.weights, state.average_weights, state.best_weights])
+    front = pareto_path(problem, weights, state.params, batch_size=1)
+    best = front.best()
+    found = jax.tree.map(lambda leaf: leaf[best], front.evaluations)
+    return Fit(weights[best], found.params, found.value, found.info)
 
 
 @jax.jit

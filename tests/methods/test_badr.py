@@ -134,6 +134,25 @@ def test_full_batches_end_at_the_grids_best(objective):
     assert state.failed_at == -1
 
 
+def test_the_solution_is_the_best_of_the_kept_weights_solved_exactly():
+    data = made_up(200, 2)
+    problem = problem_of(data, 2, "variance", regularisation=0.03)
+    method, params = bx.badr_setup(problem, some_params())
+    kept = [[0.5, 0.5], [0.1, 0.9], [0.8, 0.2]]
+    state = method.init(jax.random.key(0), params)
+    values = np.asarray(of_points(problem, params, np.array(kept)))
+    for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
+        last, average, best = (jnp.asarray(kept[i]) for i in order)
+        state = state._replace(weights=last, average_weights=average, best_weights=best)
+        found = bx.badr_solution(problem, state)
+        np.testing.assert_allclose(found.weights, kept[np.argmin(values)], rtol=1e-6)
+        np.testing.assert_allclose(found.value, values.min(), rtol=1e-4)
+        np.testing.assert_allclose(found.value, problem.objective(found.params, data), rtol=1e-4)
+    network = bilevel.problem(bx.models.mlp(3, (4,)), data, num_groups=2)
+    with pytest.raises(ValueError, match="linear"):
+        bx.badr_solution(network, state)
+
+
 @jax.jit
 def of_points(problem, params, points):
     return bilevel.pareto_path(problem, points, params).evaluations.value
