@@ -93,6 +93,7 @@ def test_what_padding_holds_changes_nothing(eight_devices, name):
     np.testing.assert_array_equal(found[f"{name}, NaN"], found[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*worker.OF_TWO_PROCESSES, "dealt validation"])
 def test_two_processes_give_the_numbers_of_one(eight_devices, two_processes, name):
     first, second = (found[name] for found, _ in two_processes)
@@ -100,6 +101,7 @@ def test_two_processes_give_the_numbers_of_one(eight_devices, two_processes, nam
     np.testing.assert_allclose(first, eight_devices[0][name], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_what_one_process_refuses_all_refuse(two_processes):
     said = {"NaN": "data.x has NaN or infinite values in row 0", "few rows": "7 rows cannot be dealt to 8 shards"}
     for name, text in said.items():
@@ -111,6 +113,7 @@ def test_what_one_process_refuses_all_refuse(two_processes):
         assert "the same key, method, parameters and settings" in facts["sampler"]
 
 
+@pytest.mark.slow
 def test_processes_with_other_rows_or_keys_are_all_refused(two_processes):
     for _, facts in two_processes:
         assert "every process must give deal the same rows" in facts["rows"]
@@ -271,6 +274,7 @@ def test_a_small_batch_is_not_filled_up_to_a_block():
     assert "4096" not in str(program)
 
 
+@pytest.mark.slow
 def test_the_example_of_two_hosts_gives_the_losses_of_one():
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -51,6 +51,7 @@ def settings(folder, **changes):
     return nash_causes.Settings(**defaults | changes)
 
 
+@pytest.mark.slow
 def test_the_script_trains_only_what_a_change_changes(tmp_path):
     frame = nash_causes.main(settings(tmp_path), Console(quiet=True))
     # Adult has the same hyper-parameters in the code, and the epoch is read off the same runs.

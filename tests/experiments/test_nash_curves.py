@@ -60,6 +60,7 @@ def settings46(folder, **changes):
     return nash_figure46.Settings(**SMALL | names | {"out": folder / "out", "store": folder / "store"} | changes)
 
 
+@pytest.mark.slow
 def test_frames_are_tidy_and_written_with_where_they_come_from(figure2, figure46):
     for (folder, frame, _), methods in ((figure2, {"baseline", GOAL}), (figure46, {GOAL, f"nash_{GOAL}"})):
         stored = pd.read_csv(folder / "out" / "results.csv")
@@ -72,6 +73,7 @@ def test_frames_are_tidy_and_written_with_where_they_come_from(figure2, figure46
         assert len(origin["data_sha256"]["adult_sex"]) == 64
 
 
+@pytest.mark.slow
 def test_going_on_from_a_store_runs_nothing_again(figure2, tmp_path, monkeypatch):
     folder, frame, _ = figure2
     monkeypatch.setattr("badrjax.sweeps.worker.Worker.results", lambda *_: pytest.fail("a trial ran again"))
@@ -79,6 +81,7 @@ def test_going_on_from_a_store_runs_nothing_again(figure2, tmp_path, monkeypatch
     pd.testing.assert_frame_equal(again, frame)
 
 
+@pytest.mark.slow
 def test_what_is_printed_fits_and_names_what_is_not_the_papers(figure2, figure46):
     for _, _, shown in (figure2, figure46):
         assert "…" not in shown
@@ -91,17 +94,20 @@ def test_what_is_printed_fits_and_names_what_is_not_the_papers(figure2, figure46
         assert all(written in "".join(shown.split()) for written in ("results.csv", "provenance.json", f"{name}.png"))
 
 
+@pytest.mark.slow
 def test_a_store_serves_both_figures(figure2, figure46):
     names = ["metric", "seed", "epoch"]
     one, other = (frame[frame.method == GOAL].set_index(names).value for _, frame, _ in (figure2, figure46))
     pd.testing.assert_series_equal(one.sort_index(), other.sort_index())
 
 
+@pytest.mark.slow
 def test_figures_are_written(figure2, figure46):
     assert (figure2[0] / "out" / "figure2.png").stat().st_size > 10_000
     assert (figure46[0] / "out" / "figure46_adult_sex.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_feasible_bargain_is_aligned(figure46):
     frame = figure46[1]
     mine = frame[(frame.method == f"nash_{GOAL}") & frame.metric.isin(["steps.aligned", "steps.feasible"])]

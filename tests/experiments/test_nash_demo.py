@@ -42,6 +42,7 @@ def finished(tmp_path_factory):
     return folder, console, frame, running.fit_seeds._cache_size() - before
 
 
+@pytest.mark.slow
 def test_each_method_and_block_of_seeds_is_one_compilation(finished, tmp_path):
     assert finished[3] == len(PAIR)
     before = running.fit_seeds._cache_size()

@@ -160,6 +160,7 @@ def test_measurements_agree_with_numpy(data_home):
     assert np.isnan(broken.accuracy)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_loop_over_its_batches(finished, data_home):
     """One program of a run against steps called one by one, for compilers have been seen to freeze loops."""
     _, frame, _, _ = finished
@@ -190,6 +191,7 @@ def test_a_run_is_the_loop_over_its_batches(finished, data_home):
     assert len(set(np.round(measured, 5))) == 3  # nothing stands still
 
 
+@pytest.mark.slow
 def test_the_frame_is_tidy_and_stored(finished):
     folder, frame, _, _ = finished
     stored = pd.read_csv(folder / "out" / "results.csv")
@@ -205,6 +207,7 @@ def test_the_frame_is_tidy_and_stored(finished):
     assert len(origin["data_sha256"]["cifar100"]) == 64
 
 
+@pytest.mark.slow
 def test_what_is_printed(finished):
     _, _, text, shown = finished
     assert "12 training images of fish and 4 of apple" in text
@@ -240,6 +243,7 @@ def test_runs_are_known_by_what_training_depends_on(data_home, monkeypatch):
     assert stores[0] == stores[1] != stores[2]
 
 
+@pytest.mark.slow
 def test_going_on_from_the_store_runs_only_what_is_missing(finished, data_home, tmp_path, monkeypatch):
     folder, frame, _, _ = finished
     quiet = Console(quiet=True)
@@ -251,6 +255,7 @@ def test_going_on_from_the_store_runs_only_what_is_missing(finished, data_home, 
         nash_images.main(dataclasses.replace(again, learning_rate=0.1), quiet)
 
 
+@pytest.mark.slow
 def test_the_figure_is_written(finished):
     assert (finished[0] / "out" / "accuracy.png").stat().st_size > 10_000
 

@@ -227,6 +227,7 @@ def test_the_script_runs_resumes_and_writes(tmp_path, capsys):
     assert nash_table1.main(settings(tmp_path, runs_only=True), console) is None
 
 
+@pytest.mark.slow
 def test_settings_of_several_sittings_are_one_table(dataset, splits, tmp_path, monkeypatch):
     names = ("titanic_sex", "student_sex")
     means = {"forml": 0.7, "nash_forml": 0.9}

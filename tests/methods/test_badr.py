@@ -174,6 +174,29 @@ def test_group_balanced_batches_come_near_the_grids_best():
     assert found[98:104].max() - found[:98].min() < 0.125 * (found[-1] - found[:98].min())
 
 
+@pytest.mark.slow
+def test_a_network_gets_fairer_than_at_equal_weights():
+    """Its Hessian is not positive definite everywhere, so the adjoint system is damped."""
+    data = made_up(600)
+    model = bx.models.mlp(3, (8,))
+    problem = bilevel.problem(model, data, num_groups=NUM_GROUPS, regularisation=1e-3, objective="variance")
+
+    @jax.jit
+    def run(key, rate):
+        method = method_of(
+            problem, optimizer=plain(0.3), adjoint_optimizer=plain(0.1), weights_optimizer=plain(rate), damping=0.1
+        )
+        options = {"num_epochs": 2000, "sampler": bx.full_batch()}
+        state = bx.fit(key, method, model.init(key), data, **options).state
+        return problem.objective(state.params, data), state.failed_at
+
+    for seed in range(3):
+        fair, failed_at = run(jax.random.key(seed), 0.05)
+        equal, _ = run(jax.random.key(seed), 0.0)
+        assert failed_at == -1
+        assert fair < equal / 2
+
+
 def test_a_step_that_diverges_stops_where_it_was_finite_and_says_when():
     problem = problem_of(made_up(), loss="squared_hinge")
     method = method_of(problem, optimizer=plain(1e6))
