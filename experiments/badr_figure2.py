@@ -78,6 +78,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Solve the panels, print tables beside the recorded numbers, write the files, and return the tidy frame."""
     if settings.num_steps < 2:
         raise ValueError(f"num_steps must be 2 or more, got {settings.num_steps}")
+    badr_problems.check_choices(settings)
     badr_problems.check_places(["WY"], [settings.stand_in])
     console = running.begin(settings, console)
     with jax.enable_x64(True):

@@ -15,6 +15,11 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Tracing makes objects by the million that live on in caches; walking over all of them again and again takes a tenth.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
+
 
 @pytest.fixture
 def x64():

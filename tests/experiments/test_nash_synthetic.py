@@ -39,6 +39,7 @@ def finished(tmp_path_factory):
     return folder, frame, console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_the_frame_is_tidy_and_stored(finished):
     folder, frame, _ = finished
     stored = pd.read_csv(folder / "out" / "results.csv")
@@ -49,6 +50,7 @@ def test_the_frame_is_tidy_and_stored(finished):
     assert origin["settings"]["bargaining_steps"] == 10
 
 
+@pytest.mark.slow
 def test_going_on_from_a_store_gives_the_same_frame(finished, tmp_path, monkeypatch):
     folder, frame, _ = finished
     # What is stored is not run again.
@@ -58,6 +60,7 @@ def test_going_on_from_a_store_gives_the_same_frame(finished, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_store_of_half_the_rules_is_gone_on_with(finished, tmp_path):
     console = Console(quiet=True)
     nash_synthetic.main(settings(tmp_path, rules=("pcgrad",)), console)
@@ -65,6 +68,7 @@ def test_a_store_of_half_the_rules_is_gone_on_with(finished, tmp_path):
     pd.testing.assert_frame_equal(frame, finished[1])
 
 
+@pytest.mark.slow
 def test_moved_starts_stay_near(finished):
     frame = finished[1]
     ends = frame[(frame.metric == "end_x") & (frame.method == "nash_learning_to_reweight")]
@@ -74,6 +78,7 @@ def test_moved_starts_stay_near(finished):
     assert (difference < 1e-6).all()
 
 
+@pytest.mark.slow
 def test_what_is_printed(finished):
     _, _, shown = finished
     assert "NBS, then LtR" in shown
@@ -82,6 +87,7 @@ def test_what_is_printed(finished):
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
+@pytest.mark.slow
 def test_figures_are_written(finished):
     for name in ("trajectories", "losses", "alignment"):
         assert (finished[0] / "out" / f"{name}.png").stat().st_size > 10_000

@@ -35,7 +35,8 @@ def splits(dataset):
     return bx.datasets.split(dataset, "balanced", 0, test_fraction=0.3)
 
 
-@pytest.mark.parametrize("method", ["nash_learning_to_reweight", pytest.param("baseline", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nash_learning_to_reweight", "baseline"])
 def test_a_trial_measures_every_epoch(dataset, splits, method):
     rows = nash_runs.to_rows(dataset, splits)
     chosen = HyperParameters(0.05, 0.0, 16, num_epochs=3, bargaining_epochs=1, hidden=(8,))

@@ -82,6 +82,7 @@ def test_protocols_of_the_goals():
         np.testing.assert_allclose(info.protocol, np.roll(expected, worst), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_goals_see_groups_and_bargaining_sees_cells():
     _, info = step(meta("forml", cells="cells"))
     # A group's loss is the mean of its two cells, so each gets half of +1 and -1.
@@ -268,6 +269,7 @@ def test_an_optimiser_without_derivative_at_zero_is_refused_and_the_remedies_wor
         assert info.used_share > 0
 
 
+@pytest.mark.slow
 def test_an_optimiser_for_one_structure_of_parameters_is_accepted():
     by_layer = optax.partition({"a": optax.sgd(0.1), "b": optax.sgd(0.1)}, {"output": "a", "hidden_0": "b"})
     losses, validation = bx.losses.cross_entropy(cases.network(0.0)), cases.validation_rows()

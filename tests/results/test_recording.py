@@ -24,6 +24,7 @@ def test_paper_interval_is_normal_with_population_spread():
     np.testing.assert_allclose(interval.half_width, 1.959964 * values.std() / np.sqrt(5), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_paper_interval_covers_less_than_it_says():
     draws = np.random.default_rng(1).normal(size=(4000, 5))
     intervals = [results.mean_interval(row, kind="paper") for row in draws]

@@ -125,6 +125,7 @@ def test_a_process_killed_twenty_times_gets_there(tmp_path, undisturbed):
         assert len(finished(store)) == 12
 
 
+@pytest.mark.slow
 def test_lanes_over_eight_devices_are_those_of_one(tmp_path, undisturbed):
     """Eight lanes over eight devices run as eight blocks of one lane, and resume so on one device."""
     program = "\n".join(

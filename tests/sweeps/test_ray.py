@@ -84,6 +84,7 @@ def test_the_results_are_those_without_ray_to_the_bit(cluster, tmp_path):
     assert finished(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_what_is_bound_and_the_settings_of_jax_reach_the_processes(cluster, tmp_path):
     with jax.enable_x64(True):
         run = Partial(
@@ -185,6 +186,7 @@ def test_an_error_that_cannot_be_pickled_still_says_what_it_said(cluster, tmp_pa
         on_one(ray_script.awkward, cases.trials(seeds=1), store=tmp_path, block=4)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_what_is_left(cluster, tmp_path, capsys):
     table = cases.trials(seeds=4)
     frame = on_one(ray_script.roomy, table, store=tmp_path, block=8, progress="json").frame()
