@@ -124,18 +124,35 @@ def group_balanced(batch_size: int, num_groups: int | None = None) -> Sampler:
 
 
 def _random_order(key: Array, group: Array) -> Array:
-    # Sorting 32 random bits takes half the time of `jax.random.permutation`. Rows that draw the same bits (one pair
+    # Takes a fraction of the time of `jax.random.permutation`. Rows that draw the same bits (one pair
     # in 2^31) keep their order. Padding goes last.
     bits = jax.random.bits(key, group.shape, jnp.uint32)
     bits = jnp.where(group >= 0, bits >> 1, jnp.uint32(0xFFFFFFFF))
-    return jnp.argsort(bits).astype(jnp.int32)
+    return _stable_order(bits, 32)
+
+
+def _stable_order(numbers: Array, num_bits: int) -> Array:
+    """`argsort`, stable, of `uint32[n]` below `2^num_bits`.
+
+    On a CPU XLA sorts words alone five times as fast as words that carry others along. So the position goes into the
+    low bits of a word, a digit of the number above it, and the digits take turns.
+    """
+    low = max(numbers.shape[0] - 1, 1).bit_length()
+    slot = jnp.arange(numbers.shape[0], dtype=jnp.uint32)
+    order = slot
+    for shift in range(0, num_bits, 32 - low):
+        # What is left of the digit's upper end falls out of the word.
+        words = ((numbers[order] >> shift) << low) | slot
+        order = order[jnp.sort(words) & ((1 << low) - 1)]
+    return order.astype(jnp.int32)
 
 
 def _balanced(key: Array, group: Array, num_groups: int, steps: int, size: int) -> Array:
     real = group >= 0
     count = group_count(jnp.where(real, group, 0), num_groups, real.astype(jnp.float32)).astype(jnp.int32)
     shuffle = _random_order(key, group)
-    deck = shuffle[jnp.argsort(jnp.where(real, group, num_groups)[shuffle], stable=True)]
+    owners = jnp.where(real, group, num_groups).astype(jnp.uint32)
+    deck = shuffle[_stable_order(owners[shuffle], num_groups.bit_length())]
     start = jnp.cumsum(count) - count
     present = jnp.argsort(count == 0, stable=True)
     num_present = jnp.maximum(jnp.sum(count > 0), 1)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import badrjax as bx
+from badrjax.samplers import _stable_order
 
 
 @partial(jax.jit, static_argnames="sampler")
@@ -99,6 +100,15 @@ def test_group_balanced_shares_every_batch(groups, batch_size, seed):
         dealt = batches.reshape(-1)[group[batches.reshape(-1)] == k]
         times = np.array([(dealt == row).sum() for row in np.flatnonzero(group == k)])
         assert times.max() - times.min() <= 1  # a row comes back only when the deck is used up
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 257, 70_000])
+def test_orders_by_digits_are_stable_sorts(num_rows):
+    random = np.random.default_rng(num_rows)
+    for num_bits, values in ((32, random.integers(0, 2**32, num_rows)), (3, random.integers(0, 8, num_rows))):
+        values[: num_rows // 3] = values[-1]
+        found = jax.jit(_stable_order, static_argnums=1)(values.astype(np.uint32), num_bits)
+        np.testing.assert_array_equal(found, np.argsort(values, kind="stable"))
 
 
 def test_group_balanced_gets_its_groups_from_the_data():

@@ -19,9 +19,19 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from badrjax.bilevel.problem import Problem, regularised_risks, upper_objective, weighted_hessian, weighted_risk
+from badrjax.bilevel.problem import (
+    Problem,
+    columns_of,
+    group_slopes,
+    penalty,
+    regularised_risks,
+    second_order,
+    upper_objective,
+    weighted_hessian,
+    weighted_risk,
+)
 from badrjax.hypergradients.linear import norm, solve_with_info
-from badrjax.hypergradients.minimise import MinimiseInfo, newton
+from badrjax.hypergradients.minimise import MinimiseInfo, newton, newton_loop
 from badrjax.status import Status
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -89,7 +99,13 @@ def solve_lower(
 
 
 def evaluate(
-    problem: Problem, weights: Float[Array, "K"], params: Any, *, minimise: Any = None, solver: Any = None
+    problem: Problem,
+    weights: Float[Array, "K"],
+    params: Any,
+    *,
+    minimise: Any = None,
+    solver: Any = None,
+    columns: Float[Array, "d n"] | None = None,
 ) -> Evaluation:
     """The oracle: solves the lower problem from `params`, and the adjoint system at its solution.
 
@@ -100,28 +116,30 @@ def evaluate(
         minimise: as for `solve_lower`.
         solver: a lineax solver of the adjoint system; `None` is Cholesky's of the dense Hessian for a linear model, and
             conjugate gradients with products for others.
+        columns: what `prepare` returned, where the caller evaluates often.
     """
-    # float32 parameters beside float64 data would change their type on the way.
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.result_type(float))), params)
+    params = _promoted(params)
     dense = isinstance(solver, lineax.Cholesky) or (problem.linear and solver is None)
     product: Any
-    hessian: Any = None
+    if dense and columns is None:
+        columns = columns_of(problem, params)
     if dense and minimise is None:
-        params, lower, hessian = _solve_densely(problem, weights, params)
+        params, lower, slopes, hessian = _solve_densely(problem, weights, params, columns)
     else:
         params, lower = solve_lower(problem, weights, params, minimise=minimise)
-        hessian = weighted_hessian(problem, params, weights) if dense else None
+        if dense:
+            slopes = group_slopes(problem, params, columns)
+            hessian = second_order(problem, weights, columns)(params)[2]
     flat, unravel = ravel_pytree(params)
     value, slope = jax.value_and_grad(lambda v: upper_objective(problem, unravel(v)))(flat)
     if dense:
-        product = Partial(_multiply, hessian)
-        solver = lineax.Cholesky()
-        by_group = jax.jacrev(lambda v: regularised_risks(problem, unravel(v)))(flat)
+        product, solver = Partial(_multiply, hessian), lineax.Cholesky()
     else:
         _, product = jax.linearize(jax.grad(lambda v: weighted_risk(problem, unravel(v), weights)), flat)
     adjoint, linear = solve_with_info(product, -slope, solver)
     sensitivity = None
     if dense:
+        by_group = slopes + _penalty_slope(problem, params)[None]
         gradient = jnp.matmul(by_group, adjoint, precision=_HIGHEST)
         sensitivity = jax.vmap(unravel)(-_solve_spd(hessian, by_group.T).T)
     else:
@@ -133,28 +151,42 @@ def evaluate(
     return Evaluation(value, gradient, params, sensitivity, unravel(adjoint), info)
 
 
-def _solve_densely(problem: Problem, weights: Array, params: Any) -> tuple[Any, MinimiseInfo, Array]:
-    """The lower solution, and the Hessian there up to what the last step moved, some 1e-7.
+def prepare(problem: Problem, params: Any) -> Float[Array, "d n"] | None:
+    """What does not depend on weights, for loops around `evaluate`: features by parameter, or `None`."""
+    return columns_of(problem, _promoted(params))
+
+
+def _promoted(params: Any) -> Any:
+    # float32 parameters beside float64 data would change their type on the way.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.result_type(float))), params)
+
+
+def _solve_densely(
+    problem: Problem, weights: Array, params: Any, columns: Array | None
+) -> tuple[Any, MinimiseInfo, Array, Array]:
+    """The lower solution, the slopes of the risks there, and the Hessian up to what the last step moved, some 1e-7.
 
     Newton's method to half of the digits, and one more step with the Hessian that the adjoint system needs anyhow.
     """
     flat, unravel = ravel_pytree(params)
     fine = jnp.finfo(flat.dtype).bits > 32
+    tolerance = 1e-10 if fine else 1e-5
+    seen = second_order(problem, weights, columns)
     # float32 leaves little between what a step resolves and what the mean over rows rounds to.
-    coarse = newton(tolerance=1e-7 if fine else 1e-4, hessian=Partial(_hessian_at, problem, weights))
-    params, lower = solve_lower(problem, weights, params, minimise=coarse)
-    flat = ravel_pytree(params)[0]
-    hessian = weighted_hessian(problem, params, weights)
-    slope_at = jax.grad(lambda v: weighted_risk(problem, unravel(v), weights))
-    slope = slope_at(flat)
-    moved = flat - _solve_spd(hessian, slope)
-    moved_slope = slope_at(moved)
-    better = norm(moved_slope) < norm(slope)
-    length = jnp.where(better, norm(moved_slope), norm(slope))
-    met = jnp.where(length <= (1e-10 if fine else 1e-5), Status.SUCCESS, Status.MAX_STEPS)
-    status = jnp.where(jnp.isfinite(length), met, Status.NOT_FINITE)
-    status = jnp.where(lower.status == Status.SUCCESS, status, lower.status).astype(jnp.int32)
-    return unravel(jnp.where(better, moved, flat)), MinimiseInfo(status, length, lower.num_steps + 1), hessian
+    near = newton_loop(lambda v: seen(unravel(v)), lambda state: state.extra, flat, 1e-7 if fine else 1e-4)
+    moved = near.params - _solve_spd(near.extra, near.slope)
+    slopes = group_slopes(problem, unravel(moved), columns)
+    slope = jnp.matmul(weights.astype(flat.dtype), slopes, precision=_HIGHEST) + _penalty_slope(problem, unravel(moved))
+    better = norm(slope) <= jnp.maximum(norm(near.slope), tolerance)
+    length = jnp.where(better, norm(slope), norm(near.slope))
+    status = jnp.where(length <= tolerance, Status.SUCCESS, Status.MAX_STEPS)
+    status = jnp.where(jnp.isfinite(length) & jnp.isfinite(near.value), status, Status.NOT_FINITE).astype(jnp.int32)
+    point = jnp.where(better, moved, near.params)
+    return unravel(point), MinimiseInfo(status, length, near.num_steps + 1), slopes, near.extra
+
+
+def _penalty_slope(problem: Problem, params: Any) -> Array:
+    return ravel_pytree(jax.grad(lambda p: penalty(problem, p))(params))[0]
 
 
 def _solve_spd(matrix: Any, right: Array) -> Array:

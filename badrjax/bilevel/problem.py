@@ -26,7 +26,7 @@ from badrjax import objectives
 from badrjax.batches import Batch, check_batch, frequencies
 from badrjax.checks import check_finite, is_concrete, unknown_name
 from badrjax.functions import Static, as_partial
-from badrjax.groups import group_count, group_mean
+from badrjax.groups import as_frequencies, group_count, group_mean
 from badrjax.models import Model, is_linear
 
 LOSSES: dict[str, Callable[..., Partial]] = {
@@ -51,8 +51,10 @@ LOSS_OBJECTIVES: dict[str, Callable[..., Array]] = {
 }
 """Objectives of the group risks; `variance` is what the paper calls group variance."""
 
+# For scores [n] they are the same.
+_LOGISTIC = (example_losses.cross_entropy_of_scores, example_losses._logistic_of_scores)
 _HIGHEST = jax.lax.Precision.HIGHEST
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 1024
 
 
 class _Config(NamedTuple):
@@ -179,24 +181,55 @@ def weighted_hessian(problem: Problem, params: Any, weights: Float[Array, "K"]) 
     For a linear model it is `X' diag(c) X` with `c_i = lambda_{g_i} / n_{g_i} l''(s_i)`, one product; for others it is
     formed column by column.
     """
-    flat, unravel = ravel_pytree(params)
+    return second_order(problem, weights, columns_of(problem, params))(params)[2]
+
+
+def columns_of(problem: Problem, params: Any) -> Float[Array, "d n"] | None:
+    """Features of a linear model by parameter, in the order of `ravel_pytree`; `None` for other models.
+
+    Sums over rows run along the contiguous axis then. Loops that pass over the rows often make it once.
+    """
     if not problem.linear:
-        return jax.hessian(lambda v: weighted_risk(problem, unravel(v), weights))(flat)
-    data = problem.data
-    count = group_count(data.group, problem.num_groups, data.weight)
-    share = jnp.where(count > 0, weights / jnp.where(count > 0, count, 1.0), 0.0)
-    rows = (frequencies(data) * share[data.group]).astype(flat.dtype)
-    curvature = _curvature(problem.config.value.of_scores, _scores(params, data.x), data.y)
-    # 0 times the infinity that padding may hold is no number.
-    bent = jnp.where(rows > 0, rows * curvature, 0.0)
-    x = data.x.astype(flat.dtype)
-    inner = _weighted_gram(x, bent)
-    inner += problem.regularisation.astype(flat.dtype) * jnp.eye(x.shape[1], dtype=flat.dtype)
-    if flat.shape[0] == x.shape[1]:
-        return inner
+        return None
+    (layer,) = params.values()
+    x = problem.data.x.astype(jnp.result_type(*jax.tree.leaves(params))).T
     # `bias` comes before `kernel` in the order of the leaves.
-    edge = jnp.matmul(bent, x, precision=_HIGHEST)
-    return jnp.block([[jnp.sum(bent)[None, None], edge[None, :]], [edge[:, None], inner]])
+    return jnp.concatenate([jnp.ones((1, x.shape[1]), x.dtype), x]) if "bias" in layer else x
+
+
+def second_order(
+    problem: Problem, weights: Float[Array, "K"], columns: Float[Array, "d n"] | None
+) -> Callable[[Any], tuple[Float[Array, ""], Float[Array, "d"], Float[Array, "d d"]]]:
+    """A function of the parameters: `weighted_risk`, its gradient and its Hessian, for a linear model in one pass."""
+    if columns is not None:
+        count = group_count(problem.data.group, problem.num_groups, problem.data.weight)
+        share = jnp.where(count == 0, 0.0, weights / jnp.where(count == 0, 1.0, count))
+        rows = as_frequencies(frequencies(problem.data)) * share[problem.data.group]
+        return Partial(_second_order, problem, columns, rows)
+
+    def formed(params: Any) -> tuple[Array, Array, Array]:
+        flat, unravel = ravel_pytree(params)
+        value, slope = jax.value_and_grad(lambda v: weighted_risk(problem, unravel(v), weights))(flat)
+        return value, slope, jax.hessian(lambda v: weighted_risk(problem, unravel(v), weights))(flat)
+
+    return formed
+
+
+def group_slopes(problem: Problem, params: Any, columns: Float[Array, "d n"] | None) -> Float[Array, "K d"]:
+    """Gradients of the `F_a` by the parameters in the order of `ravel_pytree`, without the penalty."""
+    flat, unravel = ravel_pytree(params)
+    if columns is None:
+        return jax.jacrev(lambda v: group_risks(problem, unravel(v)))(flat)
+    groups = jnp.arange(problem.num_groups)[:, None]
+
+    def block(x: Array, y: Array, group: Array, rows: Array) -> Array:
+        _, slope, _ = _by_score(problem, jnp.matmul(flat, x, precision=_HIGHEST), y)
+        member = jnp.where((group[None] == groups) & (rows != 0)[None], (rows * slope)[None], 0.0)
+        return jnp.matmul(member, x.T, precision=_HIGHEST)
+
+    count = group_count(problem.data.group, problem.num_groups, problem.data.weight).astype(flat.dtype)
+    total = _over_blocks(block, problem, columns, as_frequencies(frequencies(problem.data)))
+    return total / jnp.where(count == 0, 1.0, count)[:, None]
 
 
 def largest_curvature(problem: Problem, params: Any) -> Float[Array, ""]:
@@ -286,39 +319,67 @@ def _is_bias(path: Any) -> bool:
     return bool(path) and getattr(path[-1], "key", getattr(path[-1], "name", None)) == "bias"
 
 
-def _scores(params: Any, x: Array) -> Array:
-    """Scores of a linear model from its leaves: `kernel` `[d, 1]` and perhaps `bias` `[1]`."""
-    (layer,) = params.values()
-    scores = jnp.matmul(x, layer["kernel"][:, 0], precision=_HIGHEST)
-    return scores + layer["bias"][0] if "bias" in layer else scores
+def _second_order(problem: Problem, columns: Array, rows: Array, params: Any) -> tuple[Array, Array, Array]:
+    """`second_order` of a linear model: `rows` are the weights of the rows, `lambda_{g_i} / n_{g_i}` each."""
+    flat = ravel_pytree(params)[0]
+
+    def block(x: Array, y: Array, group: Array, rows: Array) -> tuple[Array, Array, Array]:
+        # 0 times the infinity that padding may hold is no number.
+        loss, slope, bend = (
+            jnp.where(rows == 0, 0.0, rows * values)
+            for values in _by_score(problem, jnp.matmul(flat, x, precision=_HIGHEST), y)
+        )
+        hessian = jnp.matmul(bend[None] * x, x.T, precision=_HIGHEST)
+        return jnp.sum(loss), jnp.matmul(x, slope, precision=_HIGHEST), hessian
+
+    value, slope, hessian = _over_blocks(block, problem, columns, rows)
+    extra, extra_slope = jax.value_and_grad(lambda p: penalty(problem, p))(params)
+    penalised = jnp.concatenate([jnp.full(leaf.size, counts, flat.dtype) for leaf, counts in _penalised(params)])
+    ridge = jnp.diag(problem.regularisation.astype(flat.dtype) * penalised)
+    return value + extra, slope + ravel_pytree(extra_slope)[0], hessian + ridge
 
 
-def _curvature(of_scores: Callable[[Array, Array], Array] | None, scores: Array, labels: Array) -> Array:
-    """Second derivative of each row's loss by its own score, `f[n]`."""
+def _over_blocks(block: Callable[..., Any], problem: Problem, columns: Array, rows: Array) -> Any:
+    """Sum of `block(x, y, group, rows)` over blocks of rows, which stay in the cache and bound the memory."""
+    data = (columns, jnp.asarray(problem.data.y), jnp.asarray(problem.data.group), rows.astype(columns.dtype))
+    num_rows = rows.shape[0]
+    if num_rows <= _BLOCK_ROWS:
+        return block(*data)
+
+    def add(index: Array | int, total: Any) -> Any:
+        # The last block reaches back, to be as long as the others; what it has seen before does not count again.
+        begin = jnp.minimum(index * _BLOCK_ROWS, num_rows - _BLOCK_ROWS)
+        x, y, group, rows = (jax.lax.dynamic_slice_in_dim(leaf, begin, _BLOCK_ROWS, axis=-1) for leaf in data)
+        fresh = begin + jnp.arange(_BLOCK_ROWS) >= index * _BLOCK_ROWS
+        return jax.tree.map(jnp.add, total, block(x, y, group, jnp.where(fresh, rows, 0.0)))
+
+    kinds = jax.eval_shape(lambda: block(*(leaf[..., :_BLOCK_ROWS] for leaf in data)))
+    start = jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)
+    return jax.lax.fori_loop(0, -(-num_rows // _BLOCK_ROWS), add, start)
+
+
+def _by_score(problem: Problem, scores: Array, labels: Array) -> tuple[Array, Array, Array]:
+    """Each row's loss and its first and second derivative by its own score, `f[n]` each."""
+    of_scores = problem.config.value.of_scores
     assert of_scores is not None
+    if of_scores in _LOGISTIC:
+        jax.eval_shape(of_scores, scores, labels)  # refuses labels that it refuses
+        # By hand: derivatives of its two softplus functions take three times as long.
+        small = jnp.exp(-jnp.abs(scores))
+        larger, positive = 1 / (1 + small), labels.astype(scores.dtype)
+        decision = jnp.where(scores >= 0, larger, small * larger)
+        loss = jnp.maximum(scores, 0) + jnp.log1p(small) - positive * scores
+        return loss, decision - positive, small * larger**2
 
-    def slope(values: Array) -> Array:
-        return jax.grad(lambda s: jnp.sum(of_scores(s, labels)))(values)
+    def slope(values: Array) -> tuple[Array, Array]:
+        def total(values: Array) -> tuple[Array, Array]:
+            losses = of_scores(values, labels)
+            return jnp.sum(losses), losses
 
-    return jax.jvp(slope, (scores,), (jnp.ones_like(scores),))[1]
+        return jax.grad(total, has_aux=True)(values)
 
-
-def _weighted_gram(x: Array, weight: Array) -> Array:
-    """`X' diag(c) X` by blocks of rows, which stay in the cache and bound the memory."""
-    rows, width = x.shape
-    whole = rows // _BLOCK_ROWS
-
-    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        part, scale = block
-        return total + jnp.matmul(part.T, scale[:, None] * part, precision=_HIGHEST), None
-
-    start = jnp.zeros((width, width), x.dtype)
-    split = whole * _BLOCK_ROWS
-    if whole > 1:
-        blocks = (x[:split].reshape(whole, _BLOCK_ROWS, width), weight[:split].reshape(whole, _BLOCK_ROWS))
-        start, _ = jax.lax.scan(add, start, blocks)
-        x, weight = x[split:], weight[split:]
-    return add(start, (x, weight))[0]
+    (first, losses), (second, _) = jax.jvp(slope, (scores,), (jnp.ones_like(scores),))
+    return losses, first, second
 
 
 def _check_data(data: Batch, num_groups: int) -> None:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining.min_norm import simplex_quadratic
-from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate
+from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate, prepare
 from badrjax.bilevel.problem import Problem, check_weights
 from badrjax.checks import check_positive_integer, unknown_name
 from badrjax.status import Status
@@ -120,8 +120,10 @@ def minimise_over_simplex(
         weights = jnp.full(problem.num_groups, 1 / problem.num_groups)
     weights = check_weights(weights, problem.num_groups)
 
+    columns = prepare(problem, params)
+
     def oracle(weights: Array, params: Any) -> Evaluation:
-        return evaluate(problem, weights, params, minimise=minimise, solver=solver)
+        return evaluate(problem, weights, params, minimise=minimise, solver=solver, columns=columns)
 
     start = _blank(oracle, weights, params)
     eps = jnp.finfo(start.here.value.dtype).eps

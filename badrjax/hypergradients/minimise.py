@@ -98,10 +98,22 @@ def lbfgs(
     return Partial(_lbfgs, Static((max_steps, memory_size)), tolerance)
 
 
-class _NewtonState(NamedTuple):
+class NewtonState(NamedTuple):
+    """Where Newton's method is.
+
+    Attributes:
+        params: `f[d]`.
+        value: of the objective, `f[]`.
+        slope: its gradient, `f[d]`.
+        extra: what else was seen there.
+        shift: of the Hessian's diagonal, `f[]`.
+        num_steps: tried, `int32[]`.
+    """
+
     params: Array
     value: Array
     slope: Array
+    extra: Any
     shift: Array
     num_steps: Array
 
@@ -112,14 +124,34 @@ def _newton(
     flat, unravel, function = _flattened(objective, params)
     tolerance = _tolerance(tolerance, flat.dtype)
 
-    def unfinished(state: _NewtonState) -> Array:
-        return (norm(state.slope) > tolerance) & (state.num_steps < config.value)
+    def hessian(state: NewtonState) -> Array:
+        return jax.hessian(function)(state.params) if hessian_of is None else hessian_of(unravel(state.params))
 
-    def step(state: _NewtonState) -> _NewtonState:
-        hessian = jax.hessian(function)(state.params) if hessian_of is None else hessian_of(unravel(state.params))
+    def look(point: Array) -> tuple[Array, Array, None]:
+        return (*jax.value_and_grad(function)(point), None)
+
+    end = newton_loop(look, hessian, flat, tolerance, config.value, damping)
+    return unravel(end.params), _ended(end.value, end.slope, tolerance, end.num_steps)
+
+
+def newton_loop(
+    look: Callable[[Array], tuple[Array, Array, Any]],
+    hessian_at: Callable[[NewtonState], Array],
+    flat: Array,
+    tolerance: Any,
+    max_steps: int = 100,
+    damping: Any = 0.0,
+) -> NewtonState:
+    """The loop of `newton` for vectors: `look(point) -> (value, slope, extra)`, the Hessian formed from a state."""
+
+    def unfinished(state: NewtonState) -> Array:
+        return (norm(state.slope) > tolerance) & (state.num_steps < max_steps)
+
+    def step(state: NewtonState) -> NewtonState:
+        hessian = hessian_at(state)
         move = _shifted_step(hessian, state.slope, state.shift)
         trial = state.params + move
-        value, slope = jax.value_and_grad(function)(trial)
+        value, slope, extra = look(trial)
         bend = jnp.dot(move, jnp.matmul(hessian, move, precision=_HIGHEST), precision=_HIGHEST)
         foretold = -jnp.dot(state.slope, move, precision=_HIGHEST) - bend / 2
         taken = _falls(state, value, slope, foretold) & jnp.all(jnp.isfinite(trial)) & jnp.all(jnp.isfinite(slope))
@@ -127,14 +159,12 @@ def _newton(
         scale = jnp.where(largest > 0, largest, 1.0)
         smaller = jnp.where(state.shift > 1e-5 * scale, 0.1 * state.shift, 0.0)
         shift = jnp.where(taken, smaller, jnp.maximum(10 * state.shift, 1e-3 * scale))
-        moved = _NewtonState(trial, value, slope, shift, state.num_steps)
+        moved = NewtonState(trial, value, slope, extra, shift, state.num_steps)
         kept = jax.tree.map(lambda new, old: jnp.where(taken, new, old), moved, state)
         return kept._replace(shift=shift, num_steps=state.num_steps + 1)
 
-    value, slope = jax.value_and_grad(function)(flat)
-    start = _NewtonState(flat, value, slope, jnp.asarray(damping, flat.dtype), jnp.zeros((), jnp.int32))
-    end = jax.lax.while_loop(unfinished, step, start)
-    return unravel(end.params), _ended(end.value, end.slope, tolerance, end.num_steps)
+    start = NewtonState(flat, *look(flat), jnp.asarray(damping, flat.dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, step, start)
 
 
 def _shifted_step(hessian: Array, slope: Array, shift: Array) -> Array:
@@ -143,7 +173,7 @@ def _shifted_step(hessian: Array, slope: Array, shift: Array) -> Array:
     return -jax.scipy.linalg.cho_solve(factor, slope)
 
 
-def _falls(state: _NewtonState, value: Array, slope: Array, foretold: Array) -> Array:
+def _falls(state: NewtonState, value: Array, slope: Array, foretold: Array) -> Array:
     """Whether the objective falls enough or, where rounding hides its fall, the gradient gets smaller."""
     unresolved = 32 * jnp.finfo(value.dtype).eps * jnp.abs(state.value)
     level = jnp.abs(value - state.value) <= unresolved

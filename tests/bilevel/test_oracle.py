@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import badrjax as bx
 from badrjax import bilevel
@@ -221,9 +222,10 @@ def test_single_precision(direct):
 
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge", "squared"])
-def test_hessians_of_frequencies_by_blocks(loss, intercept, monkeypatch, x64):
+def test_passes_over_frequencies_by_blocks(loss, intercept, monkeypatch, x64):
     """Rows of weight 0 hold garbage, and rows of weight w are w rows."""
-    monkeypatch.setattr(importlib.import_module("badrjax.bilevel.problem"), "_BLOCK_ROWS", 16)
+    problem_module = importlib.import_module("badrjax.bilevel.problem")
+    monkeypatch.setattr(problem_module, "_BLOCK_ROWS", 16)
     data, random = cases.dataset(), np.random.default_rng(1)
     weight = random.integers(0, 4, data.y.size).astype(float)
     padded = data._replace(weight=weight, x=np.where(weight[:, None] > 0, data.x, 1e30))
@@ -231,23 +233,32 @@ def test_hessians_of_frequencies_by_blocks(loss, intercept, monkeypatch, x64):
     problem = bilevel.problem(model, padded, num_groups=K, loss=loss, regularisation=MU)
     repeated = [np.repeat(leaf, weight.astype(int), axis=0) for leaf in (data.x, data.y, data.group)]
 
-    def lower(point):
+    def risks(point):
         x, y, group = map(jnp.asarray, repeated)
         scores, sign = x @ point[-D:] + (point[0] if intercept else 0.0), 2 * y - 1
         losses = {
             "logistic": jnp.logaddexp(0.0, -sign * scores), "squared": (scores - y) ** 2,
             "squared_hinge": jnp.maximum(0.0, 1 - sign * scores) ** 2,
         }[loss]  # fmt: skip
-        risks = jnp.stack([jnp.mean(losses, where=group == a) for a in range(K)])
-        return jnp.sum(CENTRE * risks) + MU / 2 * jnp.sum(point[-D:] ** 2)
+        return jnp.stack([jnp.mean(losses, where=group == a) for a in range(K)])
+
+    def lower(point):
+        return jnp.sum(CENTRE * risks(point)) + MU / 2 * jnp.sum(point[-D:] ** 2)
 
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), cases.start(intercept))
-    found, slope = jax.jit(
-        lambda problem, params: (
-            bilevel.weighted_hessian(problem, params, CENTRE),
-            jax.grad(bilevel.weighted_risk, argnums=1)(problem, params, CENTRE),
-        )
-    )(problem, params)
-    expected, expected_slope = jax.jit(lambda w: (jax.hessian(lower)(w), jax.grad(lower)(w)))(flat(params))
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(flat(slope), expected_slope, rtol=1e-10, atol=1e-12)
+
+    def everything(problem, params):
+        columns = problem_module.columns_of(problem, params)
+        at_once = problem_module.second_order(problem, CENTRE, columns)(params)
+        slope = ravel_pytree(jax.grad(bilevel.weighted_risk, argnums=1)(problem, params, CENTRE))[0]
+        hessian = bilevel.weighted_hessian(problem, params, CENTRE)
+        return *at_once, slope, hessian, problem_module.group_slopes(problem, params, columns)
+
+    point = flat(params)
+    value, slope, hessian, slopes = jax.jit(
+        lambda w: (lower(w), jax.grad(lower)(w), jax.hessian(lower)(w), jax.jacrev(risks)(w))
+    )(point)
+    for found, expected in zip(
+        jax.jit(everything)(problem, params), (value, slope, hessian, slope, hessian, slopes), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
