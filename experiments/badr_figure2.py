@@ -207,7 +207,7 @@ def path_beside(panel: Panel) -> pd.DataFrame:
     )
     recorded = [row[1:] for row in badr_tables.targets("badr_figure2")["path"] if row[0] == panel.name]
     then = pd.DataFrame(recorded, columns=["penalty", "risk_0", "risk_1", "metric", "excess"])
-    return frame.join(then.drop(columns="penalty"), rsuffix="_recorded")
+    return frame.join(then.drop(columns="penalty").add_suffix("_recorded"))
 
 
 def report(panels: list[Panel], missing: list[str]) -> str:

@@ -141,6 +141,7 @@ def test_experiment_1_from_data_to_figures(tmp_path, monkeypatch):
         index=["table", "objective"], columns="method", values="value"
     )
     least = frame[frame["metric"] == "least"].set_index(["table", "objective"])["value"]
+    least = least.loc[values.index]  # which is sorted
     assert len(values) == 6
     # The search starts from the best point of the grid, and the vertices are points of it.
     assert (values["badr"] <= least + 1e-12).all()
