@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
 from jax.tree_util import Partial
 from rich.console import Console
@@ -236,8 +235,8 @@ def residuals_figure(traces: Mapping[str, Mapping[str, Trace]]) -> Any:
     """The mean squared stationarity residual so far, with the slopes 1/T and 1/sqrt(T)."""
     title = "stationarity of the weights: mean of the squared residuals so far (grey: 1/T and 1/sqrt(T))"
     figure = _figure(traces, lambda one: mean_square(one.residuals), "mean squared residual", title)
-    for axes in figure.axes:
-        steps = np.array([1.0, axes.lines[0].get_xdata()[-1]]) if axes.lines else np.ones(2)
+    for axes in (axes for axes in figure.axes if axes.lines):
+        steps = np.array([1.0, axes.lines[0].get_xdata()[-1]])
         for power in (1, 0.5):
             axes.plot(steps, 0.3 * steps**-power, ":", color="0.6", linewidth=1.2, zorder=0)
     return figure
@@ -308,16 +307,7 @@ def _method(problem: bilevel.Problem, algorithm: Algorithm, rates: tuple[Any, An
     method, params = bx.badr_setup(problem, badr_made_up.start())
     if not algorithm.published:
         return method, params
-    published = bx.badr(
-        problem.losses,
-        Partial(optax.sgd, learning_rate=rates[0]),
-        problem.objective,
-        num_groups=2,
-        data=problem.data,
-        regularisation=problem.regularisation,
-        weights_optimizer=Partial(optax.sgd, learning_rate=rates[1]),
-    )
-    return published, params
+    return badr_made_up.published_loop(problem, rates), params
 
 
 def _truth_in_double(data: bx.Batch, objective: Any, num_steps: int) -> Truth:

@@ -108,7 +108,8 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     data = {}
     with jax.enable_x64(True):
         for name in settings.studies:
-            cells = load_cells(STUDIES[name], settings, missing)
+            cells, absent = load_cells(STUDIES[name], settings)
+            missing |= absent
             data |= {f"{name}: {title}": cell.checksum for title, cell in cells.items()}
             landscapes[name] = solve(STUDIES[name], cells, settings)
     if not any(landscapes.values()):
@@ -126,21 +127,11 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     return frame
 
 
-def load_cells(study: Study, settings: Settings, missing: dict[str, str]) -> dict[str, Cell]:
-    """The cells of a study by title, of one shape; `missing` gets what is not at hand, and why."""
-    cells = {}
-    for task, state, year in study.places:
-        for used in dict.fromkeys((year, settings.stand_in)):
-            try:
-                dataset = badr_problems.load_survey(task, state, used, settings.data_home)
-            except badr_problems.MISSING as error:
-                missing[f"{task} {state} {used}"] = str(error)
-                continue
-            stands = "" if used == year else f" (in place of {year})"
-            title = f"{state} {used}, {task.replace('_', ' ')}{stands}"
-            cells[title] = badr_problems.make_cell(dataset, SEED, split=settings.split, num_groups=study.num_groups)
-            break
-    return dict(zip(cells, badr_problems.padded(cells.values()), strict=True))
+def load_cells(study: Study, settings: Settings) -> tuple[dict[str, Cell], dict[str, str]]:
+    """The cells of a study by title, of one shape, and by what is missing, why."""
+    options: dict[str, Any] = {"split": settings.split, "num_groups": study.num_groups}
+    places, missing = badr_problems.load_places(study.places, settings.stand_in, SEED, settings.data_home, **options)
+    return {place.title: place.cell for place in places}, missing
 
 
 def solve(study: Study, cells: dict[str, Cell], settings: Settings) -> list[Landscape]:

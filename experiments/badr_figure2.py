@@ -101,24 +101,17 @@ def make_panels(settings: Settings) -> tuple[list[Panel], list[str]]:
     Raises:
         FileNotFoundError: where there is none at all.
     """
-    cells, missing = {}, {}
-    for task, state, year in RECORDED:
-        for used in dict.fromkeys((year, settings.stand_in)):
-            try:
-                dataset = badr_problems.load_survey(task, state, used, settings.data_home)
-            except badr_problems.MISSING as error:
-                missing[f"{task} {state} {used}"] = str(error)
-                continue
-            cells[task, state, year, used] = badr_problems.make_cell(dataset, SEED, split=settings.split)
-            break
-    if not cells:
+    places, missing = badr_problems.load_places(
+        RECORDED, settings.stand_in, SEED, settings.data_home, split=settings.split
+    )
+    if not places:
         raise FileNotFoundError("; ".join(missing.values()))
     panels = []
-    for (task, state, year, used), cell in zip(cells, badr_problems.padded(cells.values()), strict=True):
-        title = f"{state} {used}, {task.replace('_', ' ')}" + ("" if used == year else f"\n(in place of {year})")
-        recorded = used == year and settings.split == "published"
-        front, records = solve(cell, settings.num_steps)
-        panels.append(Panel(f"{state} {year}", title, recorded, cell, front, records))
+    for place in places:
+        recorded = place.year == place.recorded and settings.split == "published"
+        front, records = solve(place.cell, settings.num_steps)
+        name = f"{place.state} {place.recorded}"
+        panels.append(Panel(name, place.title, recorded, place.cell, front, records))
     return panels, list(missing)
 
 
@@ -161,9 +154,9 @@ def as_recorded(cell: Cell, weights: np.ndarray) -> dict[str, float]:
     train = parts["train"]
     of_rows = (np.asarray(weights) / np.bincount(train.group))[train.group]
     fitted = LogisticRegression(C=1 / MU, max_iter=200).fit(train.x, train.y, sample_weight=of_rows)
-    params = {"linear": {"kernel": fitted.coef_.T, "bias": fitted.intercept_}}
     model = badr_problems.make_model(cell, _READING)
-    params = jax.tree.unflatten(jax.tree.structure(model.init(jax.random.key(0))), jax.tree.leaves(params))
+    # `bias` comes before `kernel` in the order of the leaves.
+    params = jax.tree.unflatten(jax.tree.structure(model.init(jax.random.key(0))), [fitted.intercept_, fitted.coef_.T])
     problem = badr_problems.make_problem(Cell(*parts.values(), cell.checksum), _READING, METRIC, regularisation=MU)
     values = {part: float(problem.objective(params, rows)) for part, rows in parts.items()}
     return values | {name: float(risk) for name, risk in group_risks(model, params, train).items()}
@@ -216,7 +209,7 @@ def report(panels: list[Panel], missing: list[str]) -> str:
     if missing:
         parts.append(f"Files not at hand: {', '.join(missing)}.\n")
     for panel in panels:
-        parts += [f"## {' '.join(panel.title.split())}\n", _methods_markdown(panel)]
+        parts += [f"## {panel.title}\n", _methods_markdown(panel)]
         path = path_beside(panel)
         parts += ["### Regularisation path (recorded)\n", _path_markdown(path, panel.recorded)]
         if panel.recorded:
@@ -265,7 +258,7 @@ def figure(panels: list[Panel]) -> Any:
     for panel, (upper, lower) in zip(panels, grid.T, strict=True):
         _draw_front(upper, panel)
         _draw_metric(lower, panel)
-        upper.set_title(panel.title, fontsize=10)
+        upper.set_title(panel.title.replace(" (", "\n("), fontsize=10)
     grid[0, 0].set_ylabel("risk of group 1")
     grid[1, 0].set_ylabel("individual fairness, training")
     for axes in grid.flat:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.tree_util import Partial
 
 import badrjax as bx
@@ -44,14 +44,18 @@ def start() -> Any:
 
 
 def metric_objective(name: str) -> Partial:
-    """A key of `METRICS` as an upper objective, sharpness 1 and as published; all seven are one program."""
-    return Partial(_chosen_metric, np.int32(list(METRICS).index(name)))
+    """A key of `METRICS` as an upper objective; see `badr_problems.metric_objective`."""
+    return badr_problems.metric_objective(name, METRICS)
 
 
-def _chosen_metric(which: Any, *of_rows: Any) -> jax.Array:
-    scores, labels, groups, num_groups, weight = of_rows
-    branches = [
-        lambda metric=metric: jnp.asarray(metric(scores, labels, groups, num_groups, weight, variant="badr"))
-        for metric in METRICS.values()
-    ]
-    return jax.lax.switch(which, branches)
+def published_loop(problem: bilevel.Problem, rates: tuple[Any, Any]) -> bx.Method:
+    """The published loop: constant steps, the first of parameters and adjoint vector, the second of the weights."""
+    return bx.badr(
+        problem.losses,
+        Partial(optax.sgd, learning_rate=rates[0]),
+        problem.objective,
+        num_groups=problem.num_groups,
+        data=problem.data,
+        regularisation=problem.regularisation,
+        weights_optimizer=Partial(optax.sgd, learning_rate=rates[1]),
+    )

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
 from jax.tree_util import Partial
 from rich.console import Console
@@ -163,11 +162,7 @@ def _loop(key: Any, data: bx.Batch, rates: Any, *, num_groups: int, metric: str,
     params = bx.models.linear(data.x.shape[1]).init(jax.random.key(0))
     method, params = bx.badr_setup(problem, params)
     if published:
-        method = bx.badr(
-            problem.losses, Partial(optax.sgd, learning_rate=rates[0]), problem.objective, num_groups=num_groups,
-            data=problem.data, regularisation=problem.regularisation,
-            weights_optimizer=Partial(optax.sgd, learning_rate=rates[1]),
-        )  # fmt: skip
+        method = badr_made_up.published_loop(problem, rates)
     sampler = bx.group_balanced(data.y.shape[0] // 20, num_groups)
     epochs = -(-STEPS // sampler.num_steps(data.y.shape[0]))
     run = bx.fit(

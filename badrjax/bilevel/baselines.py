@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining.min_norm import simplex_quadratic
 from badrjax.bilevel.front import pareto_path
-from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate
+from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate, prepare
 from badrjax.bilevel.problem import (
     Problem,
     check_weights,
@@ -170,7 +170,8 @@ def minimax(
     if not problem.linear:
         raise ValueError("minimax needs badrjax.models.linear: without convex risks the dual certifies nothing")
     problem = problem._replace(objective=Partial(_no_objective))
-    start = _blank(problem, uniform_weights(problem), params)
+    columns = prepare(problem, params)
+    start = _blank(problem, uniform_weights(problem), params, columns)
     eps = float(jnp.finfo(start.risks.dtype).eps)
     if tolerance is None:
         tolerance = 1e-8 if eps < 1e-10 else 1e-4
@@ -187,7 +188,7 @@ def minimax(
         # The first evaluation is one of the loop, so that the oracle is compiled once.
         here, first = state.here, state.num_evaluations == 0
         change = jnp.where(first, 0.0, state.step * (_model_maximum(here) - here.weights))
-        there = _dual_at(problem, here.weights + change, here.params)
+        there = _dual_at(problem, here.weights + change, here.params, columns)
         rises = _rises(here, there, jnp.sum(here.risks * change)) & (there.status == Status.SUCCESS)
         kept = jax.tree.map(lambda new, old: jnp.where(first | rises, new, old), there, here)
         return _DualState(kept, jnp.where(first | rises, 1.0, state.step / 2), state.num_evaluations + 1)
@@ -269,15 +270,15 @@ class _DualState(NamedTuple):
     num_evaluations: Array
 
 
-def _blank(problem: Problem, weights: Array, params: Any) -> _Dual:
+def _blank(problem: Problem, weights: Array, params: Any, columns: Array | None) -> _Dual:
     """What there is before the first evaluation."""
-    kinds = jax.eval_shape(_dual_at, problem, weights, params)
+    kinds = jax.eval_shape(_dual_at, problem, weights, params, columns)
     blank = jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)
     return blank._replace(weights=weights.astype(blank.weights.dtype), params=params)
 
 
-def _dual_at(problem: Problem, weights: Array, start: Any) -> _Dual:
-    found = evaluate(problem, weights, start)
+def _dual_at(problem: Problem, weights: Array, start: Any, columns: Array | None) -> _Dual:
+    found = evaluate(problem, weights, start, columns=columns)
     risks_of = partial(regularised_risks, problem)
     slopes, moves = _rows(jax.jacrev(risks_of)(found.params)), _rows(found.sensitivity)
     bend = -jnp.matmul(slopes, moves.T, precision=_HIGHEST)

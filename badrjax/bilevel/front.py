@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from badrjax.bilevel.oracle import Evaluation, evaluate
+from badrjax.bilevel.oracle import Evaluation, evaluate, prepare
 from badrjax.bilevel.problem import Problem, group_risks, regularised_risks
 from badrjax.bilevel.simplex import SimplexSolution, minimise_over_simplex
 from badrjax.checks import check_positive_integer, is_concrete
@@ -77,8 +77,10 @@ def pareto_path(
     if batch_size is not None:
         check_positive_integer(batch_size=batch_size)
 
+    columns = prepare(problem, params)
+
     def one(point: Array) -> tuple[Evaluation, Array, Array]:
-        found = evaluate(problem, point, params, minimise=minimise, solver=solver)
+        found = evaluate(problem, point, params, minimise=minimise, solver=solver, columns=columns)
         return found, group_risks(problem, found.params), regularised_risks(problem, found.params)
 
     found, risks, regularised = jax.lax.map(one, weights, batch_size=batch_size or weights.shape[0])

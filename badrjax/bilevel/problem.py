@@ -244,8 +244,10 @@ def largest_curvature(problem: Problem, params: Any) -> Float[Array, ""]:
     """
     at = jax.tree.map(jnp.zeros_like, params) if problem.linear else params
 
+    columns = columns_of(problem, at)
+
     def largest(weights: Array) -> Array:
-        return jnp.linalg.eigvalsh(weighted_hessian(problem, at, weights))[-1]
+        return jnp.linalg.eigvalsh(second_order(problem, weights, columns)(at)[2])[-1]
 
     return jnp.max(jax.lax.map(largest, jnp.eye(problem.num_groups)))
 

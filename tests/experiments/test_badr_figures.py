@@ -70,6 +70,20 @@ def test_the_recorded_cell_has_its_recorded_groups_and_numbers():
     assert found["risk_1"] == pytest.approx(0.36968636042077424, rel=badr_figure2.EQUAL)
 
 
+def test_another_year_stands_in_and_is_named(monkeypatch):
+    def load(task, state, year, data_home):
+        if year != 2018 or state == "SD":
+            raise FileNotFoundError(f"no file of {state} {year}")
+        return badr_cases.dataset(400)
+
+    monkeypatch.setattr(badr_problems, "load_survey", load)
+    places = [("employment", "SD", 2014), ("employment", "ND", 2018), ("travel_time", "VT", 2015)]
+    found, missing = badr_problems.load_places(places, 2018, 42, split="published")
+    assert [place.title for place in found] == ["ND 2018, employment", "VT 2018, travel time (in place of 2015)"]
+    assert list(missing) == ["employment SD 2014", "employment SD 2018", "travel_time VT 2015"]
+    assert found[0].cell.train.x.shape == found[1].cell.test.x.shape  # padded to one shape
+
+
 def test_the_excess_is_how_far_all_risks_can_fall_at_once():
     front = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
     risks = np.array([[0.5, 0.5], [0.7, 0.6], [0.2, 1.3], [0.4, 0.5]])
@@ -123,13 +137,12 @@ def test_bad_settings_of_figure_2(tmp_path, changes, message):
 
 @pytest.mark.slow
 def test_experiment_1_from_data_to_figures(tmp_path, monkeypatch):
-    def cells(study, settings, missing):
+    def cells(study, settings):
         rng = np.random.default_rng(0)
         made = [badr_cases.rows(rng, 150) for _ in range(2)]
         groups = [np.arange(150, dtype=np.int32) % study.num_groups for _ in made]
         rows = [one._replace(group=group) for one, group in zip(made, groups, strict=True)]
-        missing["somewhere"] = "no file"
-        return {"made up": badr_problems.padded([badr_problems.Cell(*rows, "0")])[0]}
+        return {"made up": badr_problems.padded([badr_problems.Cell(*rows, "0")])[0]}, {"somewhere": "no file"}
 
     monkeypatch.setattr(badr_experiment1, "load_cells", cells)
     written = io.StringIO()
