@@ -1,6 +1,18 @@
 """badrjax: pure JAX functions for fair machine learning research, and the methods composed of them."""
 
-from badrjax import bilevel, datasets, hypergradients, losses, metrics, models, objectives, pareto, surrogates, sweeps
+from badrjax import (
+    bilevel,
+    constraints,
+    datasets,
+    hypergradients,
+    losses,
+    metrics,
+    models,
+    objectives,
+    pareto,
+    surrogates,
+    sweeps,
+)
 from badrjax.bargaining import (
     NashSolution,
     alignment,
@@ -14,9 +26,10 @@ from badrjax.bargaining import (
     nash_weights_from_gradients,
     pcgrad_weights,
 )
-from badrjax.batches import Batch
+from badrjax.batches import Batch, map_blocks
 from badrjax.blocks import in_blocks
 from badrjax.checkpoints import CheckpointError
+from badrjax.constraints import FairnessConstraints, Requirement, every_intersection, fairness_constraints
 from badrjax.datasets import Dataset, Splits, dataset_from_frame, load_dataset, to_batch
 from badrjax.groups import Groups, encode_groups, group_count, group_mean, group_present
 from badrjax.hypergradients import (
@@ -44,17 +57,29 @@ from badrjax.methods import (
     badr,
     badr_setup,
     badr_solution,
+    cosmos,
+    cosmos_front,
     dro,
     erm,
+    fair_features,
+    fairlab,
+    ffvae,
+    ffvae_encoder,
+    ffvae_networks,
     forml,
     group_dro,
     learning_to_reweight,
     meta_group_dro,
     meta_reweighting,
     nash_meta,
+    preference_inputs,
+    preference_rays,
+    scores_at,
+    select_preference,
 )
 from badrjax.models import Model
-from badrjax.samplers import Sampler, full_batch, group_balanced, in_order, shuffled
+from badrjax.reductions import ExpGradResult, draw_predictions, expected_positive, expgrad
+from badrjax.samplers import Sampler, full_batch, group_balanced, group_stratified, in_order, shuffled
 from badrjax.sharding import deal, deal_order, fit_sharded, reference_order
 from badrjax.status import Status, explain
 from badrjax.streaming import StreamError, blockwise_value_and_grad, fit_stream, stream_from_arrays
@@ -68,9 +93,10 @@ from badrjax.surrogates import (
     soft_rates,
     sparsemax,
     wasserstein1,
+    wasserstein1_by_group,
 )
 from badrjax.sweeps import StoreError, SweepResult, sweep
-from badrjax.training import FitResult, fit, map_blocks
+from badrjax.training import FitResult, fit
 from badrjax.uncertainty import (
     Bootstrap,
     NoiseFloor,
@@ -110,6 +136,7 @@ __all__ = [
     "sparsemax",
     "surrogates",
     "wasserstein1",
+    "wasserstein1_by_group",
     # derivatives
     "Estimator",
     "HypergradientInfo",
@@ -127,15 +154,20 @@ __all__ = [
     "AugmentedLagrangian",
     "AugmentedLagrangianInfo",
     "AugmentedLagrangianState",
+    "FairnessConstraints",
     "NashSolution",
+    "Requirement",
     "Status",
     "alignment",
     "as_optax",
     "augmented_lagrangian",
     "cagrad_weights",
     "combine",
+    "constraints",
     "dual_ascent",
+    "every_intersection",
     "explain",
+    "fairness_constraints",
     "generalized_mean_weights",
     "gramian",
     "min_norm_weights",
@@ -144,20 +176,35 @@ __all__ = [
     "pareto",
     "pcgrad_weights",
     # methods
+    "ExpGradResult",
     "Method",
     "Model",
     "badr",
     "badr_setup",
     "badr_solution",
     "bilevel",
+    "cosmos",
+    "cosmos_front",
+    "draw_predictions",
     "dro",
     "erm",
+    "expected_positive",
+    "expgrad",
+    "fair_features",
+    "fairlab",
+    "ffvae",
+    "ffvae_encoder",
+    "ffvae_networks",
     "forml",
     "learning_to_reweight",
     "meta_group_dro",
     "meta_reweighting",
     "models",
     "nash_meta",
+    "preference_inputs",
+    "preference_rays",
+    "scores_at",
+    "select_preference",
     # running
     "CheckpointError",
     "FitResult",
@@ -171,6 +218,7 @@ __all__ = [
     "fit_stream",
     "full_batch",
     "group_balanced",
+    "group_stratified",
     "in_blocks",
     "in_order",
     "reference_order",

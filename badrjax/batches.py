@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from badrjax.checks import check_class_range, check_groups, check_same_length, check_weight, is_concrete
+from badrjax.checks import (
+    check_class_range,
+    check_groups,
+    check_positive_integer,
+    check_same_length,
+    check_weight,
+    is_concrete,
+)
 
 
 class Batch(NamedTuple):
@@ -57,6 +66,30 @@ def take(batch: Batch, rows: Int[Array, "m"]) -> Batch:
     safe = jnp.where(valid, rows, 0)
     x, y, group, weight = (jnp.asarray(leaf)[safe] for leaf in batch._replace(weight=frequencies(batch)))
     return Batch(x, y, group, jnp.where(valid, weight, 0.0))
+
+
+def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int = 4096) -> Any:
+    """`function(data)` for a function of rows, block after block, so that activations stay bounded.
+
+    Args:
+        function: takes a `Batch` of `block_size` rows (the last one padded with weight 0) and returns a pytree of
+            arrays `[block_size, ...]` in which a row depends on its own input only.
+        data: a `Batch` of n rows.
+        block_size: rows at a time.
+
+    Returns:
+        A pytree of arrays `[n, ...]`.
+
+    Raises:
+        ValueError: for a block size that is not positive.
+    """
+    check_positive_integer(block_size=block_size)
+    num_rows = data.y.shape[0]
+    num_blocks = -(-num_rows // block_size)
+    rows = jnp.arange(num_blocks * block_size)
+    rows = jnp.where(rows < num_rows, rows, -1).reshape(num_blocks, block_size)
+    blocks = jax.lax.map(lambda block: function(take(data, block)), rows)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks)
 
 
 def fill_padding(batch: Batch) -> Batch:

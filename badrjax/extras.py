@@ -8,6 +8,7 @@ from typing import Any
 
 # By module: what the library is called, and the extra that installs it.
 LIBRARIES = {
+    "fairlearn.reductions": ("fairlearn", "experiments"),
     "orbax.checkpoint": ("orbax-checkpoint", "checkpoints"),
     "pandas": ("pandas", "data"),
     "pooch": ("pooch", "data"),

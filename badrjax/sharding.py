@@ -306,9 +306,9 @@ def _count_padding(weight: Array) -> Array:
 
 
 def _check_sampler(sampler: Sampler, num_shards: int, axis: str) -> None:
-    if sampler.kind == "group_balanced":
+    if sampler.by_group:
         raise ValueError(
-            "group_balanced does not work on sharded rows: a shard may hold none of a small group's rows, so equal "
+            f"{sampler.kind} does not work on sharded rows: a shard may hold none of a small group's rows, so equal "
             "shares would need rows of other shards; use shuffled or in_order"
         )
     size = sampler.batch_size

@@ -65,7 +65,7 @@ def fit(
         params: its starting parameters; never donated.
         data: all the rows, on the device once.
         num_epochs: static, `>= 0`.
-        sampler: `badrjax.shuffled`, `group_balanced`, `in_order` or `full_batch`.
+        sampler: `badrjax.shuffled`, `group_balanced`, `group_stratified`, `in_order` or `full_batch`.
         rows: positions in `data` to train on, `int[m]`; a negative one is padding. `None` means all.
         evaluate: `evaluate(state) -> pytree of arrays`, after each epoch. Bind arrays with
             `jax.tree_util.Partial(function, arrays...)`: what a lambda closes over is baked into the program.
@@ -95,30 +95,6 @@ def fit(
         return _fit(key, functions, params, data, rows, num_epochs, sampler)
     every = _check_checkpoint(checkpoint, every, (key, functions, params, data, rows))
     return _fit_in_pieces(checkpoint, every, key, functions, params, data, rows, int(num_epochs), sampler)
-
-
-def map_blocks(function: Callable[[Batch], Any], data: Batch, *, block_size: int = 4096) -> Any:
-    """`function(data)` for a function of rows, block after block, so that activations stay bounded.
-
-    Args:
-        function: takes a `Batch` of `block_size` rows (the last one padded with weight 0) and returns a pytree of
-            arrays `[block_size, ...]` in which a row depends on its own input only.
-        data: a `Batch` of n rows.
-        block_size: rows at a time.
-
-    Returns:
-        A pytree of arrays `[n, ...]`.
-
-    Raises:
-        ValueError: for a block size that is not positive.
-    """
-    check_positive_integer(block_size=block_size)
-    num_rows = data.y.shape[0]
-    num_blocks = -(-num_rows // block_size)
-    rows = jnp.arange(num_blocks * block_size)
-    rows = jnp.where(rows < num_rows, rows, -1).reshape(num_blocks, block_size)
-    blocks = jax.lax.map(lambda block: function(take(data, block)), rows)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks)
 
 
 class Functions(NamedTuple):
@@ -363,7 +339,7 @@ def _check_checkpoint(checkpoint: Any, every: Any, arguments: Any) -> int:
 
 
 def _with_groups(sampler: Sampler, data: Batch) -> Sampler:
-    if sampler.kind != "group_balanced":
+    if not sampler.by_group:
         return sampler
     if not is_concrete(data.group):
         if sampler.num_groups is None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from badrjax.checks import check_same_length, check_vector, check_weight, is_concrete
-from badrjax.groups import as_float, as_frequencies, unit_of
+from badrjax.groups import as_float, as_frequencies, group_sum, unit_of
+from badrjax.ordering import stable_order, value_order
 
 
 def wasserstein1(
@@ -80,6 +82,92 @@ def _weights(weight: Any, rows: int, dtype: Any) -> Array:
     return weight / unit_of(weight)
 
 
+def wasserstein1_by_group(
+    u: Float[Array, "n"],
+    v: Float[Array, "n"],
+    groups: Int[Array, "n"],
+    num_groups: int,
+    weight: Float[Array, "n"] | None = None,
+) -> Float[Array, "K"]:
+    r"""`wasserstein1` between two values of the same rows, within each group: one sort for all groups.
+
+    This is how far a model's outputs have moved from another's, group by group. Differentiable in `u` and `v` as
+    `wasserstein1` is (equal samples have derivative 0); the weights are constants.
+
+    Args:
+        u: one number a row, `f[n]`.
+        v: another number a row, `f[n]`.
+        groups: ids, `int[n]`; rows with ids outside `[0, num_groups)` take no part.
+        num_groups: static number of groups `K`.
+        weight: frequencies `>= 0`, `f[n]`; a row of weight 0 takes no part, whatever it holds.
+
+    Returns:
+        `f[K]`, `>= 0`; NaN for a group without rows, or with a NaN or infinite value in a row that has weight.
+
+    Raises:
+        ValueError: for more than one axis, unequal lengths, or (outside tracing) negative weights.
+    """
+    check_vector(u=u, v=v, groups=groups, weight=weight)
+    check_same_length(u=u, v=v, groups=groups, weight=weight)
+    check_weight(weight)
+    u, v = as_float(u), as_float(v)
+    weight = jnp.ones_like(u) if weight is None else jax.lax.stop_gradient(as_frequencies(weight)).astype(u.dtype)
+    groups = jnp.asarray(groups).astype(jnp.int32)
+    counted = (weight != 0) & (groups >= 0) & (groups < num_groups)
+    weight, groups = jnp.where(counted, weight, 0.0), jnp.where(counted, groups, num_groups)
+    broken = counted & ~(jnp.isfinite(u) & jnp.isfinite(v) & jnp.isfinite(weight))
+    # Rows that do not count make a group of their own. (Their values stay, so that under a vmap over groups, of
+    # several partitions, the values are sorted once.)
+    usable = counted & ~broken
+    weight = jnp.where(usable, weight, 0.0)
+    distances = _distances(u, v, jnp.where(usable, groups, num_groups), num_groups, weight)
+    known = (group_sum(weight, groups, num_groups) > 0) & (group_sum(broken, groups, num_groups) == 0)
+    return jnp.where(known, distances, jnp.nan)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _distances(u: Array, v: Array, groups: Array, num_groups: int, weight: Array) -> Float[Array, "K"]:
+    ordered, owner, excess, _, _ = _ordered_by_group(u, v, groups, num_groups, weight)
+    same_group = owner[1:] == owner[:-1]
+    areas = jnp.where(same_group, jnp.abs(excess[:-1]) * jnp.diff(ordered), 0.0)
+    return group_sum(areas, owner[:-1], num_groups) / _divisor(group_sum(weight, groups, num_groups))
+
+
+@_distances.defjvp
+def _distances_jvp(num_groups: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    u, v, groups, weight = primals
+    ordered, owner, excess, mass, order = _ordered_by_group(u, v, groups, num_groups, weight)
+    new = (ordered != jnp.roll(ordered, 1)) | (owner != jnp.roll(owner, 1))
+    before, after = _around_runs(new.at[0].set(True), excess)
+    either = jnp.abs(before) + jnp.abs(after)
+    fall = (before + after) / jnp.where(either > 0, either, 1.0)
+    change = jnp.where(mass == 0, 0.0, -mass * fall * jnp.concatenate([tangents[0], tangents[1]])[order])
+    total = _divisor(group_sum(weight, groups, num_groups))
+    return _distances(u, v, groups, num_groups, weight), group_sum(change, owner, num_groups) / total
+
+
+def _ordered_by_group(
+    u: Array, v: Array, groups: Array, num_groups: int, weight: Array
+) -> tuple[Array, Array, Float[Array, "2n"], Float[Array, "2n"], Array]:
+    """Values, groups, weight of `u` less that of `v` up to each value, signed weight and positions, group by group.
+
+    The groups follow each other, and each has as much of `u` as of `v`, so that sums may run on from one to the next.
+    Whole weights are added exactly.
+    """
+    values, owners = jnp.concatenate([u, v]), jnp.concatenate([groups, groups])
+    order = value_order(values)
+    order = order[stable_order(owners[order].astype(jnp.uint32), num_groups.bit_length())]
+    owner, ordered = owners[order], values[order]
+    none = jnp.zeros_like(weight)
+    of_u, of_v = jnp.concatenate([weight, none])[order], jnp.concatenate([none, weight])[order]
+    up_to_u, up_to_v = jnp.cumsum(of_u), jnp.cumsum(of_v)
+    excess = up_to_u - up_to_v
+    rounding = 4 * jnp.finfo(excess.dtype).eps * jnp.maximum(up_to_u, up_to_v)
+    whole = jnp.all(weight == jnp.round(weight))
+    excess = jnp.where(~whole & (jnp.abs(excess) <= rounding), 0.0, excess)
+    return ordered, owner, excess, of_u - of_v, order
+
+
 @jax.custom_jvp
 def _distance(values: Float[Array, "m+n"], of_u: Float[Array, "m"], of_v: Float[Array, "n"]) -> Float[Array, ""]:
     order = jnp.argsort(values)
@@ -132,11 +220,15 @@ def _sums_to_the_right(steps: Float[Array, "n-1"]) -> Float[Array, "n"]:
 
 def _around_ties(ordered: Array, excess: Array) -> tuple[Array, Array]:
     """The excess before and after the run of equal values that each row is in."""
-    position = jnp.arange(ordered.shape[0], dtype=jnp.int32)
-    new: Bool[Array, "n"] = (ordered != jnp.roll(ordered, 1)).at[0].set(True)
+    return _around_runs((ordered != jnp.roll(ordered, 1)).at[0].set(True), excess)
+
+
+def _around_runs(new: Bool[Array, "n"], excess: Array) -> tuple[Array, Array]:
+    """The excess before and after the run that each row is in; `new` marks the first row of each run."""
+    position = jnp.arange(new.shape[0], dtype=jnp.int32)
     start = jax.lax.cummax(jnp.where(new, position, 0))
     ends = jnp.roll(new, -1).at[-1].set(True)
-    end = jax.lax.cummin(jnp.where(ends, position, ordered.shape[0] - 1), reverse=True)
+    end = jax.lax.cummin(jnp.where(ends, position, new.shape[0] - 1), reverse=True)
     return jnp.where(start == 0, 0.0, excess[jnp.maximum(start - 1, 0)]), excess[end]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import badrjax as bx
-from badrjax.samplers import _stable_order
+from badrjax.ordering import stable_order
 
 
 @partial(jax.jit, static_argnames="sampler")
@@ -107,7 +107,7 @@ def test_orders_by_digits_are_stable_sorts(num_rows):
     random = np.random.default_rng(num_rows)
     for num_bits, values in ((32, random.integers(0, 2**32, num_rows)), (3, random.integers(0, 8, num_rows))):
         values[: num_rows // 3] = values[-1]
-        found = jax.jit(_stable_order, static_argnums=1)(values.astype(np.uint32), num_bits)
+        found = jax.jit(stable_order, static_argnums=1)(values.astype(np.uint32), num_bits)
         np.testing.assert_array_equal(found, np.argsort(values, kind="stable"))
 
 
@@ -125,3 +125,31 @@ def test_group_balanced_gets_its_groups_from_the_data():
         bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(2))
     with pytest.raises(ValueError, match="made for 2 groups"):
         bx.fit(jax.random.key(0), method, params, float_data, num_epochs=1, sampler=bx.group_balanced(3, 2))
+
+
+@pytest.mark.parametrize("minimum", [1, 3])
+def test_group_stratified_covers_every_row_and_has_each_group_in_each_batch(minimum):
+    groups = jnp.asarray([0] * 40 + [1] * 9 + [2] + [4] * 30 + [-1] * 5)  # group 3 is empty, padding last
+    sampler = bx.group_stratified(20, minimum, num_groups=5)
+    positions = np.asarray(jax.jit(sampler.positions)(jax.random.key(0), groups))
+    assert positions.shape == (-(-85 // (20 - 5 * minimum)), 20)
+    shuffled, dealt = positions[:, : 20 - 5 * minimum], positions[:, 20 - 5 * minimum :]
+    assert sorted(shuffled[shuffled >= 0].tolist()) == list(range(80))
+    owners = np.asarray(groups)
+    for rest, extra in zip(shuffled, dealt, strict=True):
+        if (rest >= 0).any():
+            counts = np.bincount(owners[extra], minlength=5)
+            assert counts[3] == 0
+            assert (counts[[0, 1, 2, 4]] >= minimum).all()
+        else:
+            assert (extra == -1).all()
+
+
+def test_group_stratified_reads_its_groups_and_wants_room():
+    data = bx.Batch(jnp.zeros((30, 2)), jnp.zeros(30, int), jnp.arange(30) % 3)
+    method = bx.erm(bx.losses.cross_entropy(bx.models.linear(2)), optax.sgd(0.1))
+    params = bx.models.linear(2).init(jax.random.key(0))
+    with pytest.raises(ValueError, match="at least 13"):
+        bx.fit(jax.random.key(0), method, params, data, num_epochs=1, sampler=bx.group_stratified(12, 4))
+    with pytest.raises(ValueError, match="minimum must be a positive integer"):
+        bx.group_stratified(12, 0)

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
+import badrjax as bx
+from badrjax.ordering import value_order
 from badrjax.transport import wasserstein1
 
 M, N = 9, 6
@@ -322,3 +324,62 @@ def test_only_shares_of_extreme_weights_matter(scale):
 def test_a_traced_negative_weight_is_nan():
     u = np.float32([0.0, 1.0])
     assert np.isnan(jax.jit(lambda weight: wasserstein1(u, u + 1, weight))(np.float32([2.0, -1.0])))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), rounded=st.booleans(), whole=st.booleans())
+def test_distances_by_group_are_those_of_each_group_alone(seed, rounded, whole):
+    """Values against SciPy, derivatives against `wasserstein1`, with ties, absent groups, padding and odd ids."""
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(-1, 4, M)
+    u, v = (np.round(generator.normal(size=M), 1 if rounded else 6).astype(np.float32) for _ in range(2))
+    weight = (generator.integers(0, 3, M) if whole else generator.random(M)).astype(np.float32)
+    groups = np.where(groups == 2, 1, groups)
+    u[weight == 0] = np.nan
+    distances, slopes = by_group(u, v, groups, weight)
+    assert np.isfinite(slopes).all()
+    for group in range(4):
+        inside = (groups == group) & (weight > 0)
+        if not inside.any():
+            assert np.isnan(distances[group])
+            continue
+        expected = wasserstein_distance(u[inside], v[inside], weight[inside], weight[inside])
+        np.testing.assert_allclose(distances[group], expected, rtol=1e-5, atol=1e-6)
+        masked = jnp.asarray(np.where(inside, weight, 0))
+        np.testing.assert_allclose(
+            np.asarray(slopes)[:, inside], np.asarray(alone(u, v, masked))[:, inside], rtol=1e-4, atol=1e-5
+        )
+
+
+@jax.jit
+def by_group(u, v, groups, weight):
+    def total(u, v):
+        distances = bx.wasserstein1_by_group(u, v, groups, 4, weight)
+        return jnp.nansum(distances), distances
+
+    slopes, distances = jax.grad(total, argnums=(0, 1), has_aux=True)(u, v)
+    return distances, jnp.stack(slopes)
+
+
+alone = jax.jit(lambda u, v, w: jnp.stack(jax.grad(lambda u, v: bx.wasserstein1(u, v, w, w), argnums=(0, 1))(u, v)))
+
+
+def test_a_broken_value_spoils_its_own_group_only():
+    u = np.linspace(0, 1, M).astype(np.float32)
+    groups = np.arange(M) % 2
+    broken = u.copy()
+    broken[0] = np.inf
+    distances, _ = by_group(broken, u[::-1].copy(), groups, np.ones(M, np.float32))
+    assert np.isnan(distances[0])
+    assert np.isfinite(distances[1])
+
+
+def test_value_order_is_numpys_stable_argsort(x64):
+    for dtype in (np.float32, np.float64):
+        generator = np.random.default_rng(0)
+        values = (generator.normal(size=500) * 10.0 ** generator.integers(-30, 30, 500)).astype(dtype)
+        values[::7] = 0.0
+        values[3::7] = -0.0
+        values[5::11] = np.inf
+        values[6::50] = -np.inf
+        np.testing.assert_array_equal(value_order(jnp.asarray(values)), np.argsort(values, kind="stable"))

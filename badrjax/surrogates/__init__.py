@@ -7,7 +7,7 @@ ones as the scores grow: multiply the scores to sharpen.
 
 from badrjax.surrogates.rates import Rates, rates_present, soft_f1, soft_rates
 from badrjax.surrogates.simplex import entmax, entmax15, project_simplex, sparsemax
-from badrjax.transport import wasserstein1
+from badrjax.transport import wasserstein1, wasserstein1_by_group
 
 __all__ = [
     "Rates",
@@ -19,4 +19,5 @@ __all__ = [
     "soft_rates",
     "sparsemax",
     "wasserstein1",
+    "wasserstein1_by_group",
 ]

@@ -147,13 +147,15 @@ def soft_f1(
     actual = labels[:, None] == jnp.arange(num_classes, dtype=labels.dtype)[None, :]
     support = jnp.sum(jnp.where(actual, counted, 0.0), axis=0)
     true_positive = jnp.sum(jnp.where(actual, counted * predicted, 0.0), axis=0)
-    return _average_f1(true_positive, support, jnp.sum(counted * predicted, axis=0), average)
+    return f1_from_masses(true_positive, support, jnp.sum(counted * predicted, axis=0), average)
 
 
-def _average_f1(
+def f1_from_masses(
     true_positive: Float[Array, "C"], support: Float[Array, "C"], mass: Float[Array, "C"], average: str
 ) -> Float[Array, ""]:
-    """F1 from `TP`, `TP + FN` and `TP + FP` of each class."""
+    """F1 from `TP`, `TP + FN` and `TP + FP` of each class, as `soft_f1` averages it; NaN where no row has weight."""
+    if average not in _AVERAGES:
+        raise unknown_name("average", average, _AVERAGES)
     occurs = ~(support + mass <= 0)  # NaN counts, to show
     scores = 2.0 * true_positive / jnp.where(occurs, support + mass, 1.0)
     rows = jnp.sum(support)

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int
 
 from badrjax import losses, metrics
-from badrjax.batches import Batch
+from badrjax.batches import Batch, map_blocks
 from badrjax.datasets import Dataset, load_dataset, split, standardise, to_batch
 from badrjax.methods import (
     GOALS,
@@ -29,7 +29,7 @@ from badrjax.methods import (
 from badrjax.models import Model, linear, mlp
 from badrjax.samplers import Sampler, full_batch, group_balanced, in_order, shuffled
 from badrjax.sweeps.trials import TrialGroup
-from badrjax.training import fit, map_blocks
+from badrjax.training import fit
 
 METRICS = {
     "accuracy": True,

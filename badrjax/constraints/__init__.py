@@ -1,0 +1,35 @@
+"""Fairness requirements on one attribute or on intersections, as constraints on pairs of groups."""
+
+from badrjax.constraints.counts import CellCounts, cell_counts, f1_of_counts, group_rates, reweight_cells
+from badrjax.constraints.pairs import (
+    group_violations,
+    owned_pairs,
+    pair_gaps,
+    pair_violations,
+    requirement_gaps,
+)
+from badrjax.constraints.requirements import (
+    METRICS,
+    FairnessConstraints,
+    Requirement,
+    every_intersection,
+    fairness_constraints,
+)
+
+__all__ = [
+    "METRICS",
+    "CellCounts",
+    "FairnessConstraints",
+    "Requirement",
+    "cell_counts",
+    "every_intersection",
+    "f1_of_counts",
+    "fairness_constraints",
+    "group_rates",
+    "group_violations",
+    "owned_pairs",
+    "pair_gaps",
+    "pair_violations",
+    "requirement_gaps",
+    "reweight_cells",
+]

@@ -1,0 +1,130 @@
+"""A step of FairLAB: the task's loss and the augmented Lagrangian of the constraints in force."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from badrjax.batches import Batch, fill_padding, frequencies
+from badrjax.constraints import CellCounts, cell_counts, group_rates
+from badrjax.constraints.counts import cell_factors
+from badrjax.methods.base import descend
+from badrjax.methods.fairlab_problem import (
+    Problem,
+    batch_counts,
+    distances_of,
+    logits_of,
+    performance_of,
+    probabilities_of,
+    violations_of,
+)
+from badrjax.methods.fairlab_rounds import FairLABState
+
+
+class FairLABInfo(NamedTuple):
+    """What a step saw.
+
+    Attributes:
+        loss: the task's loss on the batch, `f[]`.
+        lagrangian: what the constraints add to it, `f[]`.
+        performance: smooth F1 of the batch, `f[]`.
+        largest_violation: of the pairs in force, by smooth rates of the batch, `f[]`; NaN where none is measured.
+        largest_distance: of the proximities in force, `f[]`; NaN where none is.
+        gradient_norm: `f[]`.
+    """
+
+    loss: Float[Array, ""]
+    lagrangian: Float[Array, ""]
+    performance: Float[Array, ""]
+    largest_violation: Float[Array, ""]
+    largest_distance: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+
+
+def step(problem: Problem, key: Any, state: FairLABState, batch: Batch) -> tuple[FairLABState, FairLABInfo]:
+    """A step of the optimiser on the loss and the augmented Lagrangian of the constraints in force."""
+    batch = fill_padding(batch)
+    near = problem.rules.value.proximity != "off"
+    reference = probabilities_of(problem, logits_of(problem, state.incumbent, batch.x)) if near else None
+
+    def objective(params: Any) -> tuple[Array, tuple[Array, ...]]:
+        logits = logits_of(problem, params, batch.x, key)
+        probabilities = probabilities_of(problem, logits)
+        counts = batch_counts(problem, probabilities, batch)
+        if reference is None:
+            distances = jnp.full(problem.constraints.membership.shape[0], jnp.nan, logits.dtype)
+        else:
+            distances = distances_of(problem, probabilities, reference, batch, counts)
+        violations = violations_of(problem, counts, distances, state.best_performance)
+        task = _task_loss(problem, logits, batch, counts)
+        added = _lagrangian(problem, state, violations)
+        return task + added, (task, added, performance_of(problem, counts), violations)
+
+    (_, seen), gradient = jax.value_and_grad(objective, has_aux=True)(state.local_params)
+    params, opt_state = descend(problem.optimizer, gradient, state.opt_state, state.local_params, frequencies(batch))
+    task, added, performance, violations = seen
+    num_pairs = problem.constraints.left.shape[0]
+    pairs = _largest(violations[:num_pairs], state.in_force[:num_pairs])
+    distance = _largest(violations[num_pairs + 2 :], state.in_force[num_pairs + 2 :])
+    info = FairLABInfo(
+        task, added, performance, pairs, distance + problem.numbers.proximity_bound, optax.tree.norm(gradient)
+    )
+    return state._replace(local_params=params, opt_state=opt_state), info
+
+
+def _task_loss(problem: Problem, logits: Array, batch: Batch, counts: CellCounts) -> Float[Array, ""]:
+    """The mean loss, its cells at their size in the training part; with `group_loss` also that by groups."""
+    weight = frequencies(batch)
+    values = problem.loss.value(logits, batch.y).astype(logits.dtype)
+    num_cells = counts.total.shape[1]
+    counted = weight
+    if problem.cell_sizes is not None:
+        in_batch = cell_counts(jnp.zeros_like(weight), batch.y, batch.group, num_cells, weight)
+        counted = weight * cell_factors(in_batch, problem.cell_sizes)[batch.group]
+    total = jnp.sum(counted)
+    safe = jnp.where(total > 0, total, 1.0)
+    loss = jnp.sum(jnp.where(weight > 0, counted * values, 0.0)) / safe
+    if problem.rules.value.group_loss:
+        loss = loss + _loss_by_groups(problem, values, counted, batch, safe)
+    return loss
+
+
+def _loss_by_groups(problem: Problem, values: Array, counted: Array, batch: Batch, total: Array) -> Float[Array, ""]:
+    """Mean of the groups' losses, weighted by `1 - n_g / n`, so that small groups weigh more; of groups with rows."""
+    num_cells = problem.constraints.membership.shape[1]
+    # A sum by cell of any value is the "positive" mass.
+    sums = cell_counts(values, batch.y, batch.group, num_cells, counted)
+    means, present = group_rates(sums, problem.constraints.membership)
+    member = problem.constraints.membership.astype(values.dtype)
+    share = jnp.matmul(member, jnp.sum(sums.total, axis=0), precision="highest") / total
+    weights = jnp.where(present.positive, 1.0 - share, 0.0)
+    largest = jnp.sum(weights)
+    return jnp.sum(weights * means.positive) / jnp.where(largest > 0, largest, 1.0)
+
+
+def _lagrangian(problem: Problem, state: FairLABState, violations: Float[Array, "P+2+V"]) -> Float[Array, ""]:
+    rules = problem.rules.value
+    num_pairs = problem.constraints.left.shape[0]
+    if rules.multipliers == "monotone":
+        # As coded: clamped violations, their sum besides, and nothing before the first multiplier moves.
+        clamped = jnp.maximum(violations, 0.0)
+        in_force = state.in_force & ~jnp.isnan(violations)
+        added = problem.lagrangian.value(state.multipliers, clamped, state.in_force)
+        added = added + jnp.sum(jnp.where(in_force, clamped, 0.0))
+        added = jnp.where(jnp.any(state.in_force & (state.multipliers.multipliers > 0)), added, 0.0)
+    else:
+        added = problem.lagrangian.value(state.multipliers, violations, state.in_force)
+    if rules.aspiration == "reward":
+        shortfall = violations[num_pairs]
+        shortfall = jnp.where(jnp.isnan(shortfall), 0.0, jnp.maximum(shortfall, 0.0))
+        added = added + problem.numbers.reward_weight * shortfall
+    return added
+
+
+def _largest(values: Array, counted: Array) -> Float[Array, ""]:
+    counted = counted & ~jnp.isnan(values)
+    return jnp.where(jnp.any(counted), jnp.max(jnp.where(counted, values, -jnp.inf)), jnp.nan)

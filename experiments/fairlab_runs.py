@@ -1,0 +1,238 @@
+"""Runs of the FairLAB paper, each kept in a file as soon as it is done, so that a call goes on where another ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from badrjax import results
+from badrjax.constraints import CellCounts
+from badrjax.results.recording import write_atomically
+from experiments import fairlab_data, fairlab_methods, nash_curves, running
+from experiments.fairlab_data import SOURCES, Metric, Problem
+from experiments.fairlab_methods import METHODS, PARTS, Options, Point
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Which runs are made, and where they are kept."""
+
+    datasets: tuple[str, ...] = tuple(SOURCES)
+    """Which of compas, acs (14 states of 2018, which stand in for California 2014) and meps."""
+    metrics: tuple[Metric, ...] = ("demographic_parity", "equalized_odds")
+    """Which of the two metrics."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which of the five methods."""
+    seeds: int = 5
+    """Seeds 0, 1, ...: of the split and of training; verdicts on cells need 50."""
+    protocol: Literal["default", "paper", "code"] = "default"
+    """Of FairLAB, see badrjax.fairlab."""
+    quick: bool = False
+    """Fewer epochs, budgets and settings of the competitors, to try things out."""
+    store: Path = field(default_factory=lambda: Path("outputs/fairlab/runs"))
+    """Directory of the runs, which the tables share."""
+    data_home: Path | None = None
+    """Directory with raw files, searched before BADRJAX_DATA."""
+    cache: bool = True
+    """Keep compiled programs in .jax_cache between runs."""
+
+
+class Trial(NamedTuple):
+    """What names a run."""
+
+    dataset: str
+    metric: Metric
+    setting: str
+    method: str
+    seed: int
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        trial: what it is of.
+        points: what came out.
+        left_out: groups without the training rows, which no requirement is about.
+        checksum: of the dataset.
+    """
+
+    trial: Trial
+    points: tuple[Point, ...]
+    left_out: tuple[str, ...]
+    checksum: str
+
+
+def options_of(settings: RunOptions) -> Options:
+    """How the methods are trained."""
+    options = Options(protocol=settings.protocol)
+    if not settings.quick:
+        return options
+    return options._replace(
+        budgets=(0.10,), gaps=(1.0,), ffvae=((100.0, 10.0),), rays=9, hidden=(32,), epochs=10, rounds=4,
+        local_epochs=6, cosmos_epochs=10, ffvae_epochs=10, oracle_epochs=2,
+    )  # fmt: skip
+
+
+def check(settings: RunOptions) -> None:
+    """Raise `ValueError` with the remedy for settings that cannot be run."""
+    nash_curves.check_names("dataset", settings.datasets, SOURCES)
+    nash_curves.check_names("metric", settings.metrics, dict.fromkeys(fairlab_data.SHORT))
+    nash_curves.check_names("method", settings.methods, METHODS)
+    running.check_seeds(range(settings.seeds))
+
+
+def run_all(
+    kinds: Sequence[Literal["two_way", "three_way", "mixed"]],
+    settings: RunOptions,
+    tell: Callable[[str], None],
+    options: Options | None = None,
+) -> tuple[list[Run], dict[str, str]]:
+    """The runs of some kinds of settings: read where they are stored, made where they are not.
+
+    Args:
+        kinds: of settings.
+        settings: which datasets, metrics, methods and seeds.
+        tell: told of each run that was made.
+        options: of training, where not those of the settings.
+
+    Returns:
+        The runs, and for datasets whose files are not there, why.
+    """
+    options = options or options_of(settings)
+    runs: list[Run] = []
+    missing: dict[str, str] = {}
+    for name in settings.datasets:
+        source = SOURCES[name]
+        try:
+            dataset = fairlab_data.load(source, settings.data_home)
+        except fairlab_data.MISSING as error:
+            missing[name] = str(error)
+            tell(f"{name}: NOT RUN, {error}")
+            continue
+        checksum = results.dataset_checksum([dataset.x, dataset.y, dataset.group])
+        for metric in settings.metrics:
+            chosen = [setting for kind in kinds for setting in fairlab_data.settings_of(source, kind)]
+            trials = _trials(name, metric, chosen, settings)
+            runs += _finish(trials, dataset, checksum, options, settings.store, tell)
+    return runs, missing
+
+
+def _trials(name: str, metric: Metric, chosen: Iterable[str], settings: RunOptions) -> list[Trial]:
+    """Seed by seed, so that a call that is interrupted leaves whole seeds."""
+    return [
+        Trial(name, metric, setting, method, seed)
+        for seed in range(settings.seeds)
+        for setting in chosen
+        for method in settings.methods
+        if not (method == "expgrad" and setting == "mixed")  # fairlearn has one constraint on one grouping
+    ]
+
+
+def _finish(
+    trials: Sequence[Trial], dataset: Any, checksum: str, options: Options, store: Path, tell: Callable[[str], None]
+) -> list[Run]:
+    runs = []
+    problems: dict[tuple[str, int], tuple[Problem, Any]] = {}
+    for trial in trials:
+        path = path_of(trial, options, store)
+        about = _about(trial, options, checksum)
+        if not path.is_file():
+            where = trial.setting, trial.seed
+            if where not in problems:
+                problems = {where: _started(trial, dataset, options)}
+            problem, start = problems[where]
+            key = jax.random.fold_in(jax.random.key(trial.seed), list(METHODS).index(trial.method) + 1)
+            points = tuple(METHODS[trial.method](key, problem, options, start))
+            run = Run(trial, points, problem.every.left_out, checksum)
+            write_run(path, about, run)
+            seconds = (
+                sum(point.about["seconds"] for point in points[:1])
+                if trial.method == "cosmos"
+                else sum(point.about["seconds"] for point in points)
+            )
+            tell(f"{path.stem}: {seconds:.1f} s of training")
+        runs.append(read_run(path, about))
+    return runs
+
+
+def _started(trial: Trial, dataset: Any, options: Options) -> tuple[Problem, Any]:
+    """The problem, and the unconstrained model that all methods of a seed share."""
+    problem = fairlab_data.prepare(dataset, SOURCES[trial.dataset], trial.metric, trial.setting, trial.seed)
+    return problem, fairlab_methods.vanilla(jax.random.key(trial.seed), problem, options)
+
+
+def path_of(trial: Trial, options: Options, store: Path) -> Path:
+    """The file of a run: what changes its training is part of the directory's name."""
+    parts = [f"{options.protocol}"]
+    whole = Options(protocol=options.protocol)
+    changed = [name for name in Options._fields if getattr(options, name) != getattr(whole, name)]
+    parts += [f"{name}_{_text(getattr(options, name))}" for name in changed]
+    folder = "-".join(parts) if len(parts) <= 3 else f"{options.protocol}-quick"
+    short = fairlab_data.SHORT[trial.metric]
+    return (
+        store / folder / f"{trial.dataset}-{short}-{trial.setting.replace('*', '+')}-{trial.method}-{trial.seed}.json"
+    )
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _about(trial: Trial, options: Options, checksum: str) -> dict[str, Any]:
+    return json.loads(json.dumps({**trial._asdict(), "options": options._asdict(), "checksum": checksum}))
+
+
+def write_run(path: Path, about: dict[str, Any], run: Run) -> None:
+    """Write a finished run, with where it comes from; the file appears whole or not at all."""
+    points = [
+        {
+            "name": point.name,
+            "about": point.about,
+            "counts": {part: [np.asarray(leaf).tolist() for leaf in point.counts[part]] for part in PARTS},
+        }
+        for point in run.points
+    ]
+    origin = results.provenance(settings=about, data={run.trial.dataset: run.checksum})
+    stored = {"format": _FORMAT, "about": about, "points": points, "left_out": run.left_out, "origin": origin}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(stored) + "\n")
+
+
+def read_run(path: Path, about: dict[str, Any]) -> Run:
+    """The run in a file.
+
+    Raises:
+        ValueError: for a file that is no run, or one of something else.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["format"] != _FORMAT:
+            raise ValueError(f"its format is {stored['format']}, and this version reads {_FORMAT}")
+        found = stored["about"]
+        points = tuple(
+            Point(
+                point["name"],
+                {part: CellCounts(*(np.asarray(leaf) for leaf in point["counts"][part])) for part in PARTS},
+                point["about"],
+            )
+            for point in stored["points"]
+        )
+        left_out = tuple(stored["left_out"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no finished run: {error}; remove it to have it run again") from error
+    differing = sorted(name for name in {*found, *about} if found.get(name) != about.get(name))
+    if differing:
+        raise ValueError(
+            f"{path} differs in {', '.join(differing)}; remove it, or choose another directory with --store"
+        )
+    trial = Trial(*(about[name] for name in Trial._fields))
+    return Run(trial, points, left_out, about["checksum"])
