@@ -348,8 +348,8 @@ def _check(settings: Settings) -> None:
         ("algorithms", settings.algorithms, ALGORITHMS),
     ):
         unknown = [one for one in chosen if one not in known]
-        if unknown or not chosen:
-            raise ValueError(f"{name} must be some of {', '.join(known)}, got {unknown or 'none'}")
+        if unknown or not chosen or len(set(chosen)) < len(chosen):
+            raise ValueError(f"{name} must be some of {', '.join(known)}, each once, got {chosen or 'none'}")
     if settings.num_steps < 20 or settings.num_steps % 20:
         raise ValueError(f"num_steps must be a multiple of 20, got {settings.num_steps}")
     if settings.num_rows < 1000 or settings.num_rows % 20:

@@ -356,8 +356,8 @@ def _corners(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _check(settings: Settings) -> None:
     unknown = [name for name in settings.studies if name not in STUDIES]
-    if unknown or not settings.studies:
-        raise ValueError(f"studies must be some of {', '.join(STUDIES)}, got {unknown or 'none'}")
+    if unknown or not settings.studies or len(set(settings.studies)) < len(settings.studies):
+        raise ValueError(f"studies must be some of {', '.join(STUDIES)}, each once, got {settings.studies or 'none'}")
     for name in ("curve_steps", "simplex_steps"):
         if getattr(settings, name) < 2:
             raise ValueError(f"{name} must be 2 or more, got {getattr(settings, name)}")

@@ -70,6 +70,24 @@ EXPERIMENTS = {
         "experiments.badr_experiment3",
         "what BADR costs in accuracy and error: individual fairness of classifiers, parity of regressions",
     ),
+    "fairlab_table1": Experiment(
+        "experiments.fairlab_table1", "Table 1 of FairLAB: five methods under each two-way intersection"
+    ),
+    "fairlab_table2": Experiment(
+        "experiments.fairlab_table2", "Table 2 of FairLAB: three-way intersections, at three budgets"
+    ),
+    "fairlab_table3": Experiment(
+        "experiments.fairlab_table3", "Table 3 of FairLAB: seven constraints on demographic parity at once"
+    ),
+    "fairlab_table4": Experiment(
+        "experiments.fairlab_table4", "Table 4 of FairLAB: seven constraints on equalised odds at once"
+    ),
+    "fairlab_table5": Experiment(
+        "experiments.fairlab_table5", "Table 5 of FairLAB: training times by number of constraints"
+    ),
+    "fairlab_figure2": Experiment(
+        "experiments.fairlab_figure2", "Figure 2 of FairLAB: what the bound on the outputs' movement does"
+    ),
 }
 
 

@@ -130,14 +130,28 @@ def prepare(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, s
 
     Groups without the training rows that their requirement compares are left out of the constraints, and of the gaps.
     """
-    splits = bx.datasets.split(dataset, "stratified", seed, fractions=FRACTIONS)
+    splits = split(dataset, seed)
     names = sorted(source.attributes.values())
-    options: dict[str, Any] = {"rows": splits.train, "small": "drop", "cells_of": names}
-    constraints, cells = bx.fairness_constraints(
-        requirements(source, metric, setting), dataset.attributes, dataset.y, **options
-    )
-    every, _ = bx.fairness_constraints(requirements(source, metric, "mixed"), dataset.attributes, dataset.y, **options)
+    constraints, cells = _constrained(dataset, source, metric, setting, splits)
+    every, _ = _constrained(dataset, source, metric, "mixed", splits)
     first = np.unique(cells.ids, return_index=True)[1]
     values = np.stack([dataset.attributes[name].ids[first] for name in names], axis=1)
     data = bx.to_batch(dataset)._replace(group=jnp.asarray(cells.ids))
     return Problem(constraints, every, data, splits, values)
+
+
+def split(dataset: bx.Dataset, seed: int) -> bx.Splits:
+    """The parts of a seed, stratified by label and finest intersection."""
+    return bx.datasets.split(dataset, "stratified", seed, fractions=FRACTIONS)
+
+
+def constraints_of(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, seed: int) -> FairnessConstraints:
+    """The constraints of a setting under a seed's split."""
+    return _constrained(dataset, source, metric, setting, split(dataset, seed)).constraints
+
+
+def _constrained(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, splits: bx.Splits) -> Any:
+    return bx.fairness_constraints(
+        requirements(source, metric, setting), dataset.attributes, dataset.y, rows=splits.train, small="drop",
+        cells_of=sorted(source.attributes.values()),
+    )  # fmt: skip

@@ -31,6 +31,7 @@ class Options(NamedTuple):
         protocol: of FairLAB.
         budgets: `beta` of FairLAB, a point each.
         proximity_bound: `delta` of FairLAB.
+        logit_scale: of FairLAB's smooth rates; `None` is the protocol's.
         gaps: largest gaps that ExpGrad is asked for, as shares of the threshold, a point each.
         ffvae: pairs of alpha and gamma, a point each.
         rays: preferences at which COSMOS is read, a point each.
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     protocol: str = "default"
     budgets: tuple[float, ...] = (0.05, 0.10, 0.15)
     proximity_bound: float = 0.02
+    logit_scale: float | None = None
     gaps: tuple[float, ...] = (0.5, 1.0, 2.0)
     ffvae: tuple[tuple[float, float], ...] = ((1.0, 1.0), (100.0, 10.0), (300.0, 50.0))
     rays: int = 25
@@ -140,7 +142,7 @@ def of_fairlab(key: jax.Array, problem: Problem, options: Options, start: Start)
         method = bx.fairlab(
             start.model, _adam(options), problem.constraints, validation, protocol=options.protocol, budget=budget,
             performance_bound=bound, proximity_bound=options.proximity_bound, rounds=options.rounds,
-            local_epochs=options.local_epochs, cell_sizes=sizes,
+            local_epochs=options.local_epochs, cell_sizes=sizes, logit_scale=options.logit_scale,
         )  # fmt: skip
         begun = time.perf_counter()
         result = bx.fit(

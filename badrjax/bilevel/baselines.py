@@ -18,11 +18,11 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining.min_norm import simplex_quadratic
+from badrjax.bilevel.checks import check_weights
 from badrjax.bilevel.front import pareto_path
 from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate, prepare
 from badrjax.bilevel.problem import (
     Problem,
-    check_weights,
     group_risks,
     regularised_risks,
     upper_objective,

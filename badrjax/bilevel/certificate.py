@@ -8,7 +8,8 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from badrjax.bilevel.problem import Problem, check_weights, group_risks, regularised_risks
+from badrjax.bilevel.checks import check_weights
+from badrjax.bilevel.problem import Problem, group_risks, regularised_risks
 from badrjax.pareto import StationarityCertificate, pareto_stationarity_from_gradients
 
 

@@ -111,7 +111,13 @@ def starts(key: Array, num_groups: int, num_random: int = 0) -> Float[Array, "S 
         key: consumed.
         num_groups: K.
         num_random: how many draws.
+
+    Raises:
+        ValueError: for numbers that are not integers, of groups below 1 or of draws below 0.
     """
+    check_positive_integer(num_groups=num_groups)
+    if isinstance(num_random, bool) or not isinstance(num_random, int | np.integer) or num_random < 0:
+        raise ValueError(f"num_random must be an integer of at least 0, got {num_random!r}")
     uniform = jnp.full((1, num_groups), 1 / num_groups)
     vertices = 0.99 * jnp.eye(num_groups) + 0.01 / num_groups
     drawn = jax.random.dirichlet(key, jnp.ones(num_groups), (num_random,))

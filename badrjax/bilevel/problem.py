@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from badrjax import losses as example_losses
 from badrjax import objectives
-from badrjax.batches import Batch, check_batch, frequencies
-from badrjax.checks import check_finite, is_concrete, unknown_name
+from badrjax.batches import Batch, frequencies
+from badrjax.bilevel.checks import check_data, check_numbers
+from badrjax.checks import check_class_range, unknown_name
 from badrjax.functions import Static, as_partial
 from badrjax.groups import as_frequencies, group_count, group_mean
 from badrjax.models import Model, is_linear
@@ -121,12 +121,14 @@ def problem(
             published toolbox does; derivatives are those of that objective.
 
     Raises:
-        ValueError: for unknown names, a group without rows (which), values that are not finite, or a negative
-            `regularisation`; for `intercept_in_objective=False` with another model than a linear one.
+        ValueError: for unknown names; for `intercept_in_objective=False` with another model than a linear one; and
+            (outside tracing) for a group without rows (which), values that are not finite, labels other than 0 and 1
+            where a named loss is of classes, a negative `regularisation` or a sharpness that is not positive.
     """
-    _check_data(data, num_groups)
-    if is_concrete(regularisation) and not np.all(np.asarray(regularisation) >= 0):
-        raise ValueError(f"regularisation must be 0 or more, got {regularisation}")
+    check_data(data, num_groups)
+    if isinstance(loss, str) and loss in LOSSES and loss != "squared":
+        check_class_range(data.y, 2, "data.y", data.weight)
+    check_numbers(regularisation, sharpness, variant)
     linear = is_linear(model)
     apply = as_partial(model.apply)
     losses = _losses_of(loss, model)
@@ -252,19 +254,6 @@ def largest_curvature(problem: Problem, params: Any) -> Float[Array, ""]:
     return jnp.max(jax.lax.map(largest, jnp.eye(problem.num_groups)))
 
 
-def check_weights(weights: Any, num_groups: int, name: str = "weights") -> Array:
-    """Weights `f[K]` as an array; `ValueError` for another shape or, outside tracing, off the simplex."""
-    if np.shape(weights) != (num_groups,):
-        raise ValueError(f"{name} must be one number for each of {num_groups} groups, got shape {np.shape(weights)}")
-    if is_concrete(weights):
-        values = np.asarray(weights, float)
-        if not (np.isfinite(values).all() and (values >= 0).all() and abs(values.sum() - 1) <= 1e-4):
-            raise ValueError(
-                f"{name} must lie on the simplex (>= 0, sum 1), got {values}; badrjax.project_simplex takes them there"
-            )
-    return jnp.asarray(weights, jnp.result_type(float))
-
-
 def _losses_of(loss: Any, model: Model) -> Partial:
     if not isinstance(loss, str):
         return example_losses.of_scores(loss, model)
@@ -382,19 +371,3 @@ def _by_score(problem: Problem, scores: Array, labels: Array) -> tuple[Array, Ar
 
     (first, losses), (second, _) = jax.jvp(slope, (scores,), (jnp.ones_like(scores),))
     return losses, first, second
-
-
-def _check_data(data: Batch, num_groups: int) -> None:
-    check_batch(data, num_groups)
-    check_finite(data.x, "data.x")
-    check_finite(data.y, "data.y")
-    if not is_concrete(data):
-        return
-    weight = np.ones(np.shape(data.y)) if data.weight is None else np.asarray(data.weight)
-    present = np.bincount(np.asarray(data.group), weight, num_groups) > 0
-    if not present.all():
-        absent = ", ".join(map(str, np.flatnonzero(~present)))
-        raise ValueError(
-            f"group {absent} of {num_groups} has no rows in data, so it has no risk to weigh; leave it out, merge it "
-            "with another, or split the data so that each group has rows"
-        )

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from badrjax.bargaining.min_norm import simplex_quadratic
+from badrjax.bilevel.checks import check_weights
 from badrjax.bilevel.oracle import Evaluation, OracleInfo, evaluate, prepare
-from badrjax.bilevel.problem import Problem, check_weights
+from badrjax.bilevel.problem import Problem
 from badrjax.checks import check_positive_integer, unknown_name
 from badrjax.status import Status
 from badrjax.surrogates import project_simplex

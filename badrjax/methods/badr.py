@@ -27,8 +27,9 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from badrjax.batches import Batch, check_batch, fill_padding, frequencies
-from badrjax.bilevel.problem import check_weights, l2_penalty
+from badrjax.batches import Batch, fill_padding, frequencies
+from badrjax.bilevel.checks import check_data, check_weights
+from badrjax.bilevel.problem import l2_penalty
 from badrjax.checks import is_concrete
 from badrjax.functions import Static, as_partial
 from badrjax.groups import group_mean
@@ -45,7 +46,9 @@ class BADRState(NamedTuple):
         adjoint: `v`, a pytree like `params`.
         weights: `lambda`, `f[K]`, the last.
         average_weights: mean of the weights so far, later ones counting more, `f[K]`.
-        best_weights: those of the least `objective + |value - objective|` in the infos, `f[K]`.
+        best_weights: those of the least `objective + |value - objective|` in the infos, `f[K]`. They say something
+            where the run starts at a solution (`badr_setup`): from zero parameters and a zero adjoint the first step
+            sees an objective of constant scores, often the least there is.
         best_value: that number, `f[]`; infinite before the first step.
         iteration: steps taken, `int32[]`.
         failed_at: the first step whose result was not finite, from 0, `int32[]`; -1 while there is none. From then on
@@ -183,7 +186,8 @@ def badr(
             2013); 0 counts all alike.
 
     Raises:
-        ValueError: for weights off the simplex, data without some group (which), or numbers out of range.
+        ValueError: (outside tracing) for weights off the simplex, data that are not finite or lack a group (which), or
+            numbers out of range.
         TypeError: for an optimizer that is neither form.
     """
     for name, value in (("regularisation", regularisation), ("damping", damping), ("averaging", averaging)):
@@ -192,7 +196,7 @@ def badr(
     if is_concrete(clip) and not np.all(np.asarray(clip) > 0):
         raise ValueError(f"clip must be positive (jnp.inf for none), got {clip}")
     if data is not None:
-        check_batch(data, num_groups, "data")
+        check_data(data, num_groups)
     if weights is None:
         weights = jnp.full(num_groups, 1 / num_groups, jnp.result_type(float))
     weights = check_weights(weights, num_groups)

@@ -6,16 +6,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from badrjax.bilevel.baselines import Fit
+from badrjax.bilevel.checks import check_weights
 from badrjax.bilevel.front import pareto_path
 from badrjax.bilevel.oracle import evaluate
-from badrjax.bilevel.problem import Problem, check_weights, largest_curvature
+from badrjax.bilevel.problem import Problem, largest_curvature, weighted_risk
+from badrjax.checks import is_concrete
 from badrjax.methods.badr import BADRState, badr
 from badrjax.methods.base import Method
+from badrjax.status import explain
 
 
 def badr_setup(
@@ -45,7 +49,8 @@ def badr_setup(
         `(method, params)`, for `badrjax.fit(key, method, params, problem.data, ...)`.
 
     Raises:
-        ValueError: for a problem whose model is not linear; else as `badr`.
+        ValueError: for a problem whose model is not linear, or (outside tracing) whose lower problem has no finite
+            solution at the weights to start from; else as `badr`.
     """
     if not problem.linear:
         raise ValueError(
@@ -55,7 +60,12 @@ def badr_setup(
     if weights is None:
         weights = jnp.full(problem.num_groups, 1 / problem.num_groups)
     weights = check_weights(weights, problem.num_groups)
-    params, adjoint, rate = _solved(problem, weights, params)
+    params, adjoint, rate, status = _solved(problem, weights, params)
+    if is_concrete(status) and not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, adjoint, rate))):
+        raise ValueError(
+            f"the lower problem could not be solved at the weights to start from: {explain(status)}; raise the "
+            "problem's regularisation, or drop features that are constant or repeat others"
+        )
     if optimizer is None:
         optimizer = Partial(optax.sgd, learning_rate=rate)
     method = badr(
@@ -80,7 +90,7 @@ def badr_solution(problem: Problem, state: BADRState) -> Fit:
 
     Args:
         problem: the run's, with a linear model.
-        state: where the run ended; solves start from its parameters.
+        state: where the run ended; solves start from its parameters, or from zeros where these are too large.
 
     Returns:
         `badrjax.bilevel.Fit`: weights, `w*(lambda)`, `V(lambda)`, and how the solve went. A run that diverged (see
@@ -92,13 +102,16 @@ def badr_solution(problem: Problem, state: BADRState) -> Fit:
     if not problem.linear:
         raise ValueError("badr_solution solves the lower problem exactly, which needs badrjax.models.linear")
     weights = jnp.stack([state.weights, state.average_weights, state.best_weights])
-    front = pareto_path(problem, weights, state.params, batch_size=1)
+    # A run that diverged keeps its last finite parameters, at which the risk may not be finite.
+    usable = jnp.isfinite(weighted_risk(problem, state.params, state.weights))
+    start = jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), state.params)
+    front = pareto_path(problem, weights, start, batch_size=1)
     best = front.best()
     found = jax.tree.map(lambda leaf: leaf[best], front.evaluations)
     return Fit(weights[best], found.params, found.value, found.info)
 
 
 @jax.jit
-def _solved(problem: Problem, weights: Array, params: Any) -> tuple[Any, Any, Array]:
+def _solved(problem: Problem, weights: Array, params: Any) -> tuple[Any, Any, Array, Array]:
     found = evaluate(problem, weights, params)
-    return found.params, found.adjoint, 1 / largest_curvature(problem, params)
+    return found.params, found.adjoint, 1 / largest_curvature(problem, params), found.info.status

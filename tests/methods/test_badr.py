@@ -288,3 +288,65 @@ def test_networks_choose_their_own_steps():
     problem = bilevel.problem(bx.models.mlp(3, (4,)), made_up(), num_groups=NUM_GROUPS, objective="variance")
     with pytest.raises(ValueError, match=r"needs badrjax\.models\.linear"):
         bx.badr_setup(problem, None)
+
+
+def test_data_without_a_group_or_with_nan_are_refused():
+    data = made_up()
+    problem = problem_of(data)
+    lacking = data._replace(group=jnp.where(data.group == NUM_GROUPS - 1, 0, data.group))
+    options = {"num_groups": NUM_GROUPS, "regularisation": 0.1}
+    with pytest.raises(ValueError, match=f"group {NUM_GROUPS - 1} of {NUM_GROUPS} has no rows"):
+        bx.badr(problem.losses, optax.sgd(0.1), problem.objective, data=lacking, **options)
+    with pytest.raises(ValueError, match=r"data\.x"):
+        bx.badr(
+            problem.losses, optax.sgd(0.1), problem.objective, data=data._replace(x=data.x.at[0, 0].set(jnp.nan)),
+            **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", [(0, 2), (1, 2)])
+@pytest.mark.parametrize("loss", ["logistic", "cross_entropy", "squared_hinge"])
+def test_labels_of_other_classes_are_refused_by_every_loss_of_classes(loss, labels):
+    data = made_up()
+    data = data._replace(y=jnp.where(data.y == 1, labels[1], labels[0]))
+    with pytest.raises(ValueError, match=r"data\.y"):
+        problem_of(data, loss=loss)
+    problem_of(data._replace(y=data.y.astype(jnp.float32)), loss="squared")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "bader"}, "unknown variant"),
+        ({"sharpness": -1.0}, "sharpness must be positive"),
+        ({"regularisation": [0.1, 0.2]}, "use jax.vmap"),
+    ],
+)
+def test_wrong_numbers_of_a_problem_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        problem_of(made_up(), **options)
+
+
+def test_a_singular_problem_is_refused_before_the_run():
+    data = made_up()
+    data = data._replace(x=data.x.at[:, 0].set(1.0))
+    problem = problem_of(data, regularisation=0.0)
+    with pytest.raises(ValueError, match="raise the problem's regularisation"):
+        bx.badr_setup(problem, some_params())
+
+
+def test_a_run_that_diverged_is_judged_by_what_it_kept():
+    data = made_up()
+    problem = problem_of(data)
+    method = method_of(problem, optimizer=Partial(optax.sgd, learning_rate=1e3))
+    run = bx.fit(jax.random.key(0), method, some_params(), data, num_epochs=80, sampler=bx.full_batch())
+    assert int(run.state.failed_at) >= 0
+    found = bx.badr_solution(problem, run.state)
+    assert int(found.info.status) == Status.SUCCESS
+    assert np.isfinite(found.value)
+
+
+def test_starts_refuse_numbers_that_are_none():
+    for num_groups, num_random in ((0, 0), (2, -1)):
+        with pytest.raises(ValueError, match="num_"):
+            bilevel.starts(jax.random.key(0), num_groups, num_random)

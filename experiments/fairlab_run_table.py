@@ -1,0 +1,90 @@
+"""What the scripts of Tables 1 to 4 have in common: run what is missing, judge, print and write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from rich.console import Console
+
+from badrjax import results
+from experiments import fairlab_data, fairlab_runs, fairlab_tables, running
+from experiments.fairlab_data import SOURCES
+from experiments.fairlab_runs import RunOptions
+
+Kind = Literal["two_way", "three_way", "mixed"]
+
+
+def run_table(
+    table: int, kind: Kind, title: str, settings: Any, console: Console | None, metrics: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """A table of the paper; the tidy frame of its measures.
+
+    Args:
+        table: its number.
+        kind: of its settings.
+        title: of the report.
+        settings: `RunOptions` with `out`.
+        console: another than the terminal.
+        metrics: which metrics the table has, where not those of the settings.
+
+    Raises:
+        FileNotFoundError: where the files of no dataset are there.
+    """
+    if metrics is not None:
+        settings = type(settings)(**{**_fields(settings), "metrics": tuple(metrics)})
+    fairlab_runs.check(settings)
+    console = running.begin(settings, console)
+    tell = partial(console.print, markup=False)
+    runs, missing = fairlab_runs.run_all([kind], settings, tell)
+    if not runs:
+        raise FileNotFoundError("; ".join(missing.values()))
+    datasets = {
+        name: fairlab_data.load(SOURCES[name], settings.data_home) for name in {run.trial.dataset for run in runs}
+    }
+    rows = fairlab_tables.rows_of(runs, datasets)
+    frame = fairlab_tables.tidy(rows).assign(table=table)
+    cells = results.ledger_table(fairlab_tables.entries(rows, table, settings.datasets, settings.metrics))
+    checksums = {run.trial.dataset: run.checksum for run in runs}
+    results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
+    text = "\n".join([
+        f"# {title}\n", _coverage(settings, missing, runs), fairlab_tables.markdown(rows),
+        "## Fronts on test rows, FairLAB over its budgets\n", fairlab_tables.fronts_markdown(runs, datasets),
+        "## At FairLAB's F1\n", fairlab_tables.matched_markdown(runs, datasets),
+        "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
+    ])  # fmt: skip
+    (settings.out / "tables.md").write_text(text, encoding="utf-8")
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"wrote results.csv, provenance.json and tables.md in {settings.out}", markup=False)
+    return frame
+
+
+def default_out(table: int) -> Path:
+    """Directory of a table's results."""
+    return Path(f"outputs/fairlab_table{table}")
+
+
+def _fields(settings: RunOptions) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+def _coverage(settings: RunOptions, missing: dict[str, str], runs: Sequence[Any]) -> str:
+    """What was run on which rows, and what could not be."""
+    lines = [
+        f"Protocol of FairLAB: {settings.protocol}. Splits 80/10/10 by label and finest intersection, a split a seed. "
+        "In brackets beside a gap: what it comes to at exact parity on as many rows (floor), and the one-sided 95% "
+        "upper bound over test rows. `met` counts gaps at or below their thresholds, `met by bound` their bounds."
+    ]
+    if settings.quick:
+        lines.append("A quick run: too few epochs, and one setting a method.")
+    if any(run.trial.dataset == "acs" for run in runs):
+        lines.append("acs: 14 states of 2018 (90,253 rows) stand in for the paper's California 2014 (183,380).")
+    left = sorted({name for run in runs for name in run.left_out})
+    if left:
+        lines.append(f"Without the training rows in some split, and so in no gap there: {', '.join(left)}.")
+    lines += [f"{name}: NOT RUN, {why}" for name, why in missing.items()]
+    return "\n\n".join(lines) + "\n"

@@ -1,0 +1,25 @@
+"""Table 1 of the FairLAB paper: two-way intersections, threshold 0.20."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from experiments.fairlab_run_table import default_out, run_table
+from experiments.fairlab_runs import RunOptions
+
+
+@dataclass(frozen=True)
+class Settings(RunOptions):
+    """Table 1 of FairLAB: two-way intersections, threshold 0.20."""
+
+    out: Path = field(default_factory=lambda: default_out(1))
+    """Directory for results.csv, provenance.json and tables.md."""
+
+
+def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
+    """Run what is missing, print the tables and write the files; the tidy frame."""
+    return run_table(1, "two_way", "FairLAB, Table 1: two-way intersections, threshold 0.20", settings, console)
