@@ -41,6 +41,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.sweep_rates
 	$(BIN)/python -m benchmarks.badr
+	$(BIN)/python -m benchmarks.fairlab
 
 # torch is not in the lock: see benchmarks/README.md.
 $(BENCH_READY): $(READY) requirements/bench.txt

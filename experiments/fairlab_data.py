@@ -46,7 +46,7 @@ SOURCES = {
         False,
     ),
     "meps": Source(
-        "meps", {"variant": "fairlab"}, {"Gender": "sex", "Race": "race_4", "Marital": "marital"}, "MEPS", True
+        "meps", {"variant": "fairlab"}, {"Gender": "sex", "Race": "race", "Marital": "marital"}, "MEPS", True
     ),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -172,19 +173,16 @@ def _started(trial: Trial, dataset: Any, options: Options) -> tuple[Problem, Any
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:
     """The file of a run: what changes its training is part of the directory's name."""
-    parts = [f"{options.protocol}"]
     whole = Options(protocol=options.protocol)
-    changed = [name for name in Options._fields if getattr(options, name) != getattr(whole, name)]
-    parts += [f"{name}_{_text(getattr(options, name))}" for name in changed]
-    folder = "-".join(parts) if len(parts) <= 3 else f"{options.protocol}-quick"
+    changed = {name: value for name, value in options._asdict().items() if value != getattr(whole, name)}
+    parts = [f"{name}_{value}" for name, value in changed.items()]
+    if len(parts) > 2 or any(isinstance(value, tuple) for value in changed.values()):
+        parts = [hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]]
+    folder = "-".join([options.protocol, *parts])
     short = fairlab_data.SHORT[trial.metric]
     return (
         store / folder / f"{trial.dataset}-{short}-{trial.setting.replace('*', '+')}-{trial.method}-{trial.seed}.json"
     )
-
-
-def _text(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _about(trial: Trial, options: Options, checksum: str) -> dict[str, Any]:

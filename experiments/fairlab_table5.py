@@ -91,6 +91,7 @@ def _times(
                     if method != "vanilla":
                         list(METHODS[method](key, problem, options, start))
                     point = next(iter(METHODS[method](key, problem, options, start)))
+                    path.parent.mkdir(parents=True, exist_ok=True)
                     write_atomically(path, json.dumps(point.about) + "\n")
                     console.print(f"{path.stem}: {point.about['seconds']:.1f} s", markup=False)
                 about = json.loads(path.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from badrjax.constraints.pairs import (
     pair_violations,
     requirement_gaps,
 )
+from badrjax.constraints.report import RequirementCheck, check_requirements
 from badrjax.constraints.requirements import (
     METRICS,
     FairnessConstraints,
@@ -21,7 +22,9 @@ __all__ = [
     "CellCounts",
     "FairnessConstraints",
     "Requirement",
+    "RequirementCheck",
     "cell_counts",
+    "check_requirements",
     "every_intersection",
     "f1_of_counts",
     "fairness_constraints",

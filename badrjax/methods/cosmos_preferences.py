@@ -40,11 +40,12 @@ def preference_inputs(x: Float[Array, "n F"], preference: Float[Array, "K"]) -> 
     return jnp.concatenate([x, rows], axis=1)
 
 
-def preference_rays(num_objectives: int, num_rays: int = 25) -> Float[Array, "m K"]:
+def preference_rays(num_objectives: int, num_rays: int = 25, *, margin: float = 0.0) -> Float[Array, "m K"]:
     r"""Preferences spread over the simplex, the same at every call (host code).
 
-    For two objectives the published test rays: `(cos t, sin t) / (cos t + sin t)` at equal angles from 0 to `\pi / 2`,
-    from the first objective alone to the second alone. (The published code stops just short of both ends.)
+    For two objectives rays of the quarter circle, `(cos t, sin t) / (cos t + sin t)` at equal angles from `margin` to
+    `\pi / 2 - margin`: without it from the first objective alone to the second alone. The published test rays are 25
+    with a margin of 0.1, which leaves the corners out: there the first has 0.91 of the first objective.
 
     For more, in this order: the K corners, the centre, and quasi-random draws of a Dirichlet distribution with
     concentration 1/2 (the published one of training), which are squares of normal quantiles, brought to sum 1, at the
@@ -53,12 +54,13 @@ def preference_rays(num_objectives: int, num_rays: int = 25) -> Float[Array, "m 
     Args:
         num_objectives: `K >= 2`; 1 + the number of requirements for `badrjax.cosmos`.
         num_rays: `m`, at least 2 for two objectives and `K + 1` for more.
+        margin: in radians, in `[0, \pi / 4)`; for two objectives only.
 
     Returns:
         `f[m, K]`, each row `>= 0` and of sum 1.
 
     Raises:
-        ValueError: for fewer objectives or rays than that.
+        ValueError: for fewer objectives or rays than that, or another margin.
     """
     check_positive_integer(num_objectives=num_objectives, num_rays=num_rays)
     if num_objectives < 2:
@@ -66,9 +68,11 @@ def preference_rays(num_objectives: int, num_rays: int = 25) -> Float[Array, "m 
     fewest = 2 if num_objectives == 2 else num_objectives + 1
     if num_rays < fewest:
         raise ValueError(f"num_rays must be at least {fewest} for {num_objectives} objectives, got {num_rays}")
+    if not 0 <= margin < np.pi / 4 or (margin and num_objectives > 2):
+        raise ValueError(f"margin must lie in [0, pi / 4), and be 0 for more than two objectives, got {margin}")
     if num_objectives == 2:
-        # The tangent of a right angle is infinite and its cosine 6e-17 here; from both ends it is symmetric.
-        angles = np.arange(num_rays) * (np.pi / 2 / (num_rays - 1))
+        # Sines of the angles from both ends: the cosine of a right angle is 6e-17 and not 0 in floats.
+        angles = margin + np.arange(num_rays) * ((np.pi / 2 - 2 * margin) / (num_rays - 1))
         rays = np.stack([np.sin(angles[::-1]), np.sin(angles)], axis=1)
     else:
         spread = _quasi_random(num_rays - fewest, num_objectives)

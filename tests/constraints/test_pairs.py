@@ -146,3 +146,24 @@ def test_lanes_equal_a_loop():
     for lane in range(4):
         alone = gaps_of(stacked[0][lane].astype(jnp.float32), stacked[1][lane], stacked[2][lane])
         jax.tree.map(lambda a, b, lane=lane: np.testing.assert_allclose(a[lane], b, rtol=1e-6), lanes, alone)
+
+
+def test_the_report_names_the_groups_that_are_furthest_apart():
+    predictions, labels, _ = random_rows(8)
+    weight = jnp.asarray(CELLS.ids != 0, jnp.float32)
+    _, gaps, counts = gaps_of(jnp.asarray(predictions, jnp.float32), jnp.asarray(labels), weight)
+    for number, check in enumerate(bc.check_requirements(CONSTRAINTS, counts)):
+        mine = np.asarray(CONSTRAINTS.requirement) == number
+        assert check.num_pairs == mine.sum()
+        assert check.num_missing == np.isnan(np.asarray(gaps)[mine]).sum()
+        assert check.gap == np.nanmax(np.asarray(gaps)[mine])
+        assert check.satisfied == (check.gap <= check.threshold)
+        left, right = (CONSTRAINTS.group_names.index(name) for name in check.groups)
+        (pair,) = np.flatnonzero(mine & (CONSTRAINTS.left == left) & (CONSTRAINTS.right == right))
+        assert gaps[pair] == check.gap
+    empty = bc.CellCounts(jnp.zeros((2, C)), jnp.zeros((2, C)))
+    assert not any(check.satisfied or check.groups for check in bc.check_requirements(CONSTRAINTS, empty))
+    with pytest.raises(ValueError, match="outside of jit"):
+        jax.jit(lambda counts: bc.check_requirements(CONSTRAINTS, counts))(empty)
+    with pytest.raises(ValueError, match="must be of 6 cells"):
+        bc.check_requirements(CONSTRAINTS, bc.CellCounts(jnp.zeros((2, 3)), jnp.zeros((2, 3))))

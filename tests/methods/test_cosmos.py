@@ -249,6 +249,9 @@ def test_rays_of_two_objectives_are_equal_angles_of_the_circle():
     np.testing.assert_array_equal(rays[[0, -1]], np.eye(2))
     np.testing.assert_allclose(rays[8], np.array([np.sqrt(3), 1]) / (1 + np.sqrt(3)), rtol=1e-6)  # 30 degrees
     np.testing.assert_allclose(rays, rays[::-1, ::-1], atol=1e-7)
+    published = np.asarray(bx.preference_rays(2, 25, margin=0.1))
+    angles = np.arctan2(published[:, 1], published[:, 0])
+    np.testing.assert_allclose(angles, np.linspace(0.1, np.pi / 2 - 0.1, 25), atol=1e-6)
 
 
 @pytest.mark.parametrize("num_objectives", [3, 8])
@@ -320,30 +323,29 @@ def test_other_names_for_the_groups_change_nothing():
 
 
 def test_vmap_over_numbers_agrees_with_single_runs():
-    """Over learning rate, concentration and cosine weight at once, four steps under a scan."""
+    """Over learning rate, concentration and cosine weight at once."""
+    numbers = np.array([[0.05, 0.5, 0.01], [0.1, 0.1, 1.0], [0.1, 2.0, 0.0]], np.float32)
     keys = jax.random.split(jax.random.key(5), 4)
-    numbers = jnp.array([[0.05, 0.5, 0.01], [0.1, 0.1, 1.0], [0.1, 2.0, 0.0]])
 
     def method_of(numbers):
         optimizer = Partial(optax.sgd, learning_rate=numbers[0], momentum=0.9)
         return linear_method(CONSTRAINTS, optimizer, concentration=numbers[1], cosine_weight=numbers[2])
 
-    def run(numbers):
+    @jax.jit
+    @jax.vmap
+    def together(numbers):
         method = method_of(numbers)
-        state = method.init(keys[0], PARAMS)
-        return jax.lax.scan(lambda state, key: method.step(key, state, BATCH), state, keys)
+        steps = jax.lax.scan(lambda state, key: method.step(key, state, BATCH), method.init(keys[0], PARAMS), keys)
+        return steps[0], jax.tree.map(lambda leaf: leaf[-1], steps[1])
 
-    together = jax.jit(jax.vmap(run))(numbers)
+    lanes = jax.device_get(together(jnp.asarray(numbers)))
     for lane in range(3):
-        method = method_of(numbers[lane])
+        method = method_of(jnp.asarray(numbers[lane]))
         state = first_state(method, PARAMS)
-        for at, key in enumerate(keys):
+        for key in keys:
             state, info = take_step(method, key, state, BATCH)
-            seen = jax.tree.map(lambda leaf, place=(lane, at): leaf[place], together[1])
-            chex.assert_trees_all_close(seen, info, rtol=1e-4, atol=1e-6)
-        last = jax.tree.map(lambda leaf, place=lane: leaf[place], together[0])
-        chex.assert_trees_all_close(last, state, rtol=1e-4, atol=1e-6)
-    assert len({float(loss) for loss in together[1].loss[:, -1]}) == 3
+        assert_same_step(jax.tree.map(lambda leaf, place=lane: leaf[place], lanes), (state, info))
+    assert len(set(lanes[1].loss.tolist())) == 3
 
 
 # A front that one network covers.
@@ -496,6 +498,9 @@ def test_bad_arguments_of_the_helpers_are_named(trained):
     ]:
         with pytest.raises(ValueError, match=message):
             bx.preference_rays(*wrong)
+    for wrong in ({"num_objectives": 2, "margin": 0.8}, {"num_objectives": 3, "margin": 0.1}):
+        with pytest.raises(ValueError, match="margin must lie"):
+            bx.preference_rays(**wrong)
     with pytest.raises(ValueError, match="x must have rows and columns"):
         bx.preference_inputs(jnp.ones(3), jnp.ones(2))
     with pytest.raises(ValueError, match=r"use jax\.vmap"):

@@ -1,0 +1,186 @@
+"""The experiments of the FairLAB paper: measures from counts, choices, the store, and a whole small table."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import badrjax as bx
+from badrjax.constraints import CellCounts, cell_counts
+from experiments import (
+    fairlab_data,
+    fairlab_figure2,
+    fairlab_measures,
+    fairlab_methods,
+    fairlab_runs,
+    fairlab_table2,
+    fairlab_table5,
+    fairlab_tables,
+)
+from experiments.fairlab_data import SOURCES
+
+N = 400
+
+
+def made_up(seed=0):
+    generator = np.random.default_rng(seed)
+    attributes = {"sex": generator.integers(0, 2, N), "race": generator.integers(0, 3, N)}
+    labels, predictions = generator.integers(0, 2, N), generator.integers(0, 2, N)
+    constraints, cells = bx.fairness_constraints(
+        [("demographic_parity", ("sex", "race"), 0.2), ("equalized_odds", "sex", 0.1)], attributes, labels
+    )
+    counts = cell_counts(jnp.asarray(predictions, jnp.float32), labels, cells.ids, cells.num_groups)
+    return constraints, counts, labels, predictions, cells, attributes
+
+
+def test_measures_are_those_of_the_rows():
+    constraints, counts, labels, predictions, cells, attributes = made_up()
+    found = fairlab_measures.measure(constraints, counts, 0)
+    for average, value in found.f1.items():
+        np.testing.assert_allclose(value, bx.metrics.f1(labels, predictions, average=average), rtol=1e-6)
+    expected = [
+        bx.metrics.demographic_parity_difference(labels, predictions, cells.ids, cells.num_groups),
+        bx.metrics.equalized_odds_difference(labels, predictions, attributes["sex"], 2),
+    ]
+    np.testing.assert_allclose(found.gaps, expected, atol=1e-6)
+    np.testing.assert_allclose(found.positive, predictions.mean(), rtol=1e-6)
+    floor = bx.noise_floor(jax.random.key(5), labels, predictions, cells.ids, cells.num_groups)
+    np.testing.assert_allclose(found.floors[0], floor.demographic_parity.mean, rtol=0.05)
+
+
+def test_upper_bounds_are_the_bootstraps_over_rows():
+    constraints, counts, _labels, predictions, cells, _ = made_up(1)
+    found = fairlab_measures.measure(constraints, counts, 0).bounds[0]
+    generator = np.random.default_rng(0)
+    gaps = []
+    for _ in range(1000):
+        rows = generator.integers(0, N, N)
+        rates = [predictions[rows][cells.ids[rows] == group].mean() for group in range(cells.num_groups)]
+        gaps.append(max(rates) - min(rates))
+    np.testing.assert_allclose(found, np.quantile(gaps, 0.95), atol=0.02)
+
+
+def test_the_constant_predictor_has_no_gap_and_the_commoner_label():
+    constraints, counts, labels, *_ = made_up(2)
+    constant = fairlab_measures.measure(constraints, fairlab_measures.constant(counts), 0)
+    assert not constant.gaps.any()
+    expected = bx.metrics.f1(labels, np.full(N, int(labels.mean() >= 0.5)), average="weighted")
+    np.testing.assert_allclose(constant.f1["weighted"], expected, rtol=1e-6)
+
+
+def test_the_point_with_the_best_score_on_validation_rows_is_chosen():
+    constraints, counts, *_ = made_up(3)
+    good = CellCounts(counts.total, counts.total * jnp.array([[0.0], [1.0]]))  # every label right
+    points = [
+        fairlab_methods.Point(name, {"validation": one, "test": other}, {})
+        for name, one, other in (("a", counts, good), ("b", good, counts), ("c", good, counts))
+    ]
+    expected = 0.5 - 0.5 * np.sum(
+        np.maximum(fairlab_measures.gaps_of(constraints, good) - np.asarray(constraints.thresholds), 0) ** 2
+    )
+    np.testing.assert_allclose(fairlab_measures.score(constraints, good), expected, rtol=1e-6)
+    assert fairlab_measures.choose(constraints, points).name == "b"
+
+
+def test_the_settings_are_the_papers():
+    compas = SOURCES["compas"]
+    assert fairlab_data.settings_of(compas, "two_way") == ["Gender*Race", "Gender*Age", "Race*Age"]
+    assert fairlab_data.settings_of(compas, "three_way") == ["Gender*Race*Age"]
+    assert [len(names) for names in fairlab_data.subsets(compas, "mixed")] == [3, 2, 2, 2, 1, 1, 1]
+    assert [r.threshold for r in fairlab_data.requirements(compas, "equalized_odds", "mixed")] == [0.2] * 4 + [0.1] * 3
+    with pytest.raises(ValueError, match="none of Compas"):
+        fairlab_data.subsets(compas, "Job*Race")
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_every_printed_cell_has_its_entry(table):
+    rows = fairlab_tables.targets(table)
+    found = fairlab_tables.entries([], table, tuple(SOURCES), tuple(fairlab_data.SHORT))
+    cells_a_row = 2 if table < 3 else 8
+    assert len(found) == cells_a_row * len(rows)
+    assert {entry.note for entry in found} == {"no such runs"}
+    only = fairlab_tables.entries([], table, ("compas",), ("demographic_parity",))
+    assert {entry.labels["dataset"] for entry in only} <= {"Compas"}
+
+
+def test_runs_are_read_back_and_others_are_refused(tmp_path):
+    _, counts, *_ = made_up()
+    parts = {part: CellCounts(*(np.asarray(leaf) for leaf in counts)) for part in fairlab_methods.PARTS}
+    trial = fairlab_runs.Trial("compas", "demographic_parity", "mixed", "vanilla", 3)
+    run = fairlab_runs.Run(trial, (fairlab_methods.Point("x", parts, {"seconds": 1.0}),), ("age=1",), "abc")
+    path = tmp_path / "run.json"
+    about = {**trial._asdict(), "options": {}, "checksum": "abc"}
+    fairlab_runs.write_run(path, about, run)
+    again = fairlab_runs.read_run(path, about)
+    assert again.trial == trial
+    assert again.left_out == ("age=1",)
+    jax.tree.map(np.testing.assert_array_equal, again.points[0].counts, parts)
+    with pytest.raises(ValueError, match="differs in seed"):
+        fairlab_runs.read_run(path, about | {"seed": 4})
+    path.write_text(json.dumps({"format": 1}))
+    with pytest.raises(ValueError, match="is no finished run"):
+        fairlab_runs.read_run(path, about)
+
+
+def test_wrong_settings_are_named(tmp_path):
+    for options, message in (
+        ({"datasets": ("adult",)}, "adult"),
+        ({"methods": ("adversary",)}, "adversary"),
+        ({"seeds": 0}, "seeds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fairlab_table2.main(fairlab_table2.Settings(out=tmp_path, cache=False, **options))
+    with pytest.raises(ValueError, match="deltas"):
+        fairlab_figure2.main(fairlab_figure2.Settings(out=tmp_path, cache=False, deltas=(0.1, 0.1)))
+
+
+def test_a_dataset_that_is_not_there_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("BADRJAX_DATA", raising=False)
+    settings = {"datasets": ("meps",), "data_home": tmp_path, "cache": False, "out": tmp_path / "out"}
+    with pytest.raises(FileNotFoundError, match="meps"):
+        fairlab_table2.main(fairlab_table2.Settings(store=tmp_path / "runs", **settings), Console(quiet=True))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A made-up dataset with three attributes, in the place of the paper's."""
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({name: generator.normal(size=900) for name in "uvw"})
+    for name, size in (("sex", 2), ("race", 3), ("age", 2)):
+        frame[name] = generator.choice([f"{name}{value}" for value in range(size)], 900)
+    frame["label"] = (frame.u + (frame.race == "race1") + 0.5 * generator.normal(size=900) > 0.5).astype(int)
+    dataset = bx.dataset_from_frame(frame, label="label", sensitive=["sex", "race", "age"])
+    source = fairlab_data.Source("small", {}, {"Gender": "sex", "Race": "race", "Age": "age"}, "Compas", True)
+    monkeypatch.setitem(SOURCES, "compas", source)
+    monkeypatch.setattr(fairlab_data, "load", lambda source, data_home: dataset)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_a_small_table_runs_resumes_and_is_written(tmp_path):
+    options = {"datasets": ("compas",), "metrics": ("demographic_parity",), "seeds": 2, "quick": True, "cache": False}
+    settings = fairlab_table2.Settings(store=tmp_path / "runs", out=tmp_path / "out", **options)
+    frame = fairlab_table2.main(settings, Console(quiet=True))
+    assert set(frame.method) == {"Vanilla", "constant", "FFVAE", "ExpGrad", "COSMOS", "FairLAB (0.1)"}
+    files = {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
+    again = fairlab_table2.main(settings, Console(quiet=True))
+    assert files == {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
+    np.testing.assert_array_equal(frame.value, again.value)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert "## Fronts on test rows" in text
+    assert "A quick run" in text
+    times = fairlab_table5.main(
+        fairlab_table5.Settings(out=tmp_path / "times", **(options | {"seeds": 1, "methods": ("vanilla", "fairlab")})),
+        Console(quiet=True),
+    )
+    assert (times.seconds > 0).all()
+    figure = fairlab_figure2.Settings(
+        store=tmp_path / "runs", out=tmp_path / "figure", deltas=(0.02, 0.1), **(options | {"seeds": 1})
+    )
+    fairlab_figure2.main(figure, Console(quiet=True))
+    assert (tmp_path / "figure" / "figure2.png").stat().st_size > 10_000
