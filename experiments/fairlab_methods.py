@@ -31,7 +31,7 @@ class Options(NamedTuple):
         protocol: of FairLAB.
         budgets: `beta` of FairLAB, a point each.
         proximity_bound: `delta` of FairLAB.
-        logit_scale: of FairLAB's smooth rates; `None` is the protocol's.
+        logit_scale: of FairLAB's smooth rates.
         gaps: largest gaps that ExpGrad is asked for, as shares of the threshold, a point each.
         ffvae: pairs of alpha and gamma, a point each.
         rays: preferences at which COSMOS is read, a point each.
@@ -46,7 +46,7 @@ class Options(NamedTuple):
     protocol: str = "default"
     budgets: tuple[float, ...] = (0.05, 0.10, 0.15)
     proximity_bound: float = 0.02
-    logit_scale: float | None = None
+    logit_scale: float = 10.0
     gaps: tuple[float, ...] = (0.5, 1.0, 2.0)
     ffvae: tuple[tuple[float, float], ...] = ((1.0, 1.0), (100.0, 10.0), (300.0, 50.0))
     rays: int = 25

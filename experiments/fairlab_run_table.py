@@ -53,7 +53,8 @@ def run_table(
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = "\n".join([
         f"# {title}\n", _coverage(settings, missing, runs), fairlab_tables.markdown(rows),
-        "## Fronts on test rows, FairLAB over its budgets\n", fairlab_tables.fronts_markdown(runs, datasets),
+        "## Fronts on test rows, FairLAB over its budgets; the constant predictor is on each\n",
+        fairlab_tables.fronts_markdown(runs, datasets),
         "## At FairLAB's F1\n", fairlab_tables.matched_markdown(runs, datasets),
         "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
     ])  # fmt: skip

@@ -126,10 +126,16 @@ def markdown(rows: Sequence[Chosen], part: str = "test") -> str:
 
 
 def fronts_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
-    """FairLAB's front over its budgets against each competitor's over its settings, paired by seed."""
+    """FairLAB's front over its budgets against each competitor's over its settings, paired by seed.
+
+    The constant predictor is on every front: it is there for everyone, and a method is not better for finding it.
+    """
     body = []
     for (dataset, metric, setting), mine in _grouped(runs):
-        points = {method: _front_points(mine, method, datasets[dataset]) for method in ("fairlab", *TITLES)}
+        points = {
+            method: _front_points(mine, method, datasets[dataset], with_constant=True)
+            for method in ("fairlab", *TITLES)
+        }
         for method, title in TITLES.items():
             seeds = sorted(set(points["fairlab"]) & set(points[method]))
             if len(seeds) < 2:
@@ -262,7 +268,9 @@ def _grouped(rows: Sequence[Any]) -> list[tuple[tuple[str, str, str], list[Any]]
     return list(found.items())
 
 
-def _front_points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _front_points(
+    runs: Sequence[Run], method: str, dataset: bx.Dataset, *, with_constant: bool = False
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Costs of a method's points on validation and on test rows, `f[m, 2]` each, by seed."""
     found = {}
     for run in runs:
@@ -270,6 +278,9 @@ def _front_points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict
             continue
         constraints = constraints_of(run, dataset)
         points = [point for point in run.points if not point.name.endswith("one draw")]
+        if with_constant:
+            counts = {part: fairlab_measures.constant(points[0].counts[part]) for part in PARTS}
+            points.append(Point(CONSTANT, counts, {}))
         found[run.trial.seed] = tuple(
             np.array([fairlab_measures.trade_off(constraints, point.counts[part]) for point in points])
             for part in ("validation", "test")

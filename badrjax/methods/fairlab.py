@@ -54,21 +54,23 @@ from badrjax.surrogates import entmax15
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "default": {
         "selection": "violation", "active_set": "satisfied", "multipliers": "projected", "score": "squared",
-        "aspiration": "off", "proximity": "wasserstein", "group_loss": False, "score_weight": 0.5,
-        "logit_scale": 10.0, "keep": "within_budget", "performance_penalty": 50.0,
+        "aspiration": "off", "proximity": "wasserstein", "group_loss": False,
+        "keep": "within_budget", "performance_penalty": 50.0,
     },
     "paper": {
         "selection": "violation", "active_set": "satisfied", "multipliers": "projected", "score": "squared",
-        "aspiration": "constraint", "proximity": "wasserstein", "group_loss": False, "score_weight": 0.5,
-        "logit_scale": 10.0, "keep": "score", "performance_penalty": 2.0,
+        "aspiration": "constraint", "proximity": "wasserstein", "group_loss": False,
+        "keep": "score", "performance_penalty": 2.0,
     },
     "code": {
         "selection": "violation", "active_set": "satisfied", "multipliers": "monotone", "score": "linear",
-        "aspiration": "off", "proximity": "class_means", "group_loss": True, "score_weight": 10.0,
-        "logit_scale": 10.0, "keep": "score", "performance_penalty": 2.0,
+        "aspiration": "off", "proximity": "class_means", "group_loss": True,
+        "keep": "score", "performance_penalty": 2.0,
     },
 }  # fmt: skip
 """What each protocol sets; any of it can be given to `fairlab` on its own."""
+SCORE_WEIGHTS = {"squared": 0.5, "linear": 10.0}
+"""The weight of a score where none is given: the paper does not say its `lambda`, the code has 10."""
 
 
 def fairlab(
@@ -103,7 +105,7 @@ def fairlab(
     aspiration: Aspiration | None = None,
     proximity: Proximity | None = None,
     group_loss: bool | None = None,
-    logit_scale: float | Array | None = None,
+    logit_scale: float | Array = 10.0,
     f1_average: str = "weighted",
     measure: Measure = "hard",
     mapping: Any = entmax15,
@@ -151,11 +153,11 @@ def fairlab(
             rows, and the nearest to it while there is none; or by the `"score"` alone, which knows nothing of it.
         score: `"squared"`, `lambda P - (1 - lambda) sum max(0, F - tau)^2`; or `"linear"`, `P - weight sum max(0, F -
             tau)`, with a requirement's worst pair, as coded. LS has the constraints in force in place of all.
-        score_weight: `lambda` in `[0, 1]`, or the linear weight `>= 0`.
+        score_weight: `lambda` in `[0, 1]`, or the linear weight `>= 0`; `None` is 0.5, or 10 for `"linear"`.
         aspiration: `"constraint"`, `"reward"` (a term of the loss) or `"off"`. It never counts in LS.
         proximity: `"wasserstein"` between the outputs; `"class_means"`, the change of their mean, as coded; `"off"`.
         group_loss: add the coded mean of the groups' losses, weighted by `1 - n_g / n`.
-        logit_scale: `> 0`, sharpness of the smooth rates; 1 gives denser gradients.
+        logit_scale: `> 0`, sharpness of the smooth rates: 10 in the code; 1 gives denser gradients.
         f1_average: `"weighted"`, `"macro"` or `"binary"`.
         measure: what multipliers and scores see: `"hard"` predictions, or `"soft"` probabilities.
         mapping: from two scores to probabilities, for the smooth rates.
@@ -183,9 +185,10 @@ def fairlab(
     given = {
         "selection": selection, "active_set": active_set, "multipliers": multipliers, "score": score,
         "aspiration": aspiration, "proximity": proximity, "group_loss": group_loss, "score_weight": score_weight,
-        "logit_scale": logit_scale, "keep": keep, "performance_penalty": performance_penalty,
+        "keep": keep, "performance_penalty": performance_penalty,
     }  # fmt: skip
     chosen = PROTOCOLS[protocol] | {name: value for name, value in given.items() if value is not None}
+    chosen = {"score_weight": SCORE_WEIGHTS.get(chosen["score"])} | chosen
     rolling = performance_bound is None and protocol != "code"
     rules = Rules(
         **{name: chosen[name] for name in _CHOICES}, measure=measure, f1_average=f1_average, rolling=rolling,
@@ -197,7 +200,7 @@ def fairlab(
         "performance_bound": -np.inf if performance_bound is None else performance_bound,
         "aspiration_step": aspiration_step, "reward_weight": reward_weight, "proximity_bound": proximity_bound,
         "active_tolerance": active_tolerance, "temperature": temperature, "score_weight": chosen["score_weight"],
-        "logit_scale": chosen["logit_scale"], "max_multiplier": max_multiplier,
+        "logit_scale": logit_scale, "max_multiplier": max_multiplier,
     }  # fmt: skip
     counts = {"rounds": rounds, "local_epochs": local_epochs, "local_patience": local_patience, "patience": patience}
     _check_numbers(numbers, counts, rules)
