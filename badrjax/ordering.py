@@ -38,6 +38,6 @@ def _words(values: Array) -> tuple[Array, Array]:
 
 def _ordered_bits(values: Array, kind: jnp.dtype) -> Array:
     """Unsigned numbers in the order of the floats: all bits of a negative one are flipped, of another only the sign."""
-    bits = jax.lax.bitcast_convert_type(values + 0.0, kind)  # -0.0 becomes 0.0
+    bits = jax.lax.bitcast_convert_type(jnp.where(values == 0, 0.0, values), kind)  # -0.0 becomes 0.0
     top = jnp.asarray(1, kind) << (bits.dtype.itemsize * 8 - 1)
     return jnp.where(bits & top, ~bits, bits | top)

@@ -130,7 +130,7 @@ def _distances(u: Array, v: Array, groups: Array, num_groups: int, weight: Array
     ordered, owner, excess, _, _ = _ordered_by_group(u, v, groups, num_groups, weight)
     same_group = owner[1:] == owner[:-1]
     areas = jnp.where(same_group, jnp.abs(excess[:-1]) * jnp.diff(ordered), 0.0)
-    return group_sum(areas, owner[:-1], num_groups) / _divisor(group_sum(weight, groups, num_groups))
+    return group_sum(areas, owner[:-1], num_groups)
 
 
 @_distances.defjvp
@@ -142,30 +142,32 @@ def _distances_jvp(num_groups: int, primals: tuple[Any, ...], tangents: tuple[An
     either = jnp.abs(before) + jnp.abs(after)
     fall = (before + after) / jnp.where(either > 0, either, 1.0)
     change = jnp.where(mass == 0, 0.0, -mass * fall * jnp.concatenate([tangents[0], tangents[1]])[order])
-    total = _divisor(group_sum(weight, groups, num_groups))
-    return _distances(u, v, groups, num_groups, weight), group_sum(change, owner, num_groups) / total
+    return _distances(u, v, groups, num_groups, weight), group_sum(change, owner, num_groups)
 
 
 def _ordered_by_group(
     u: Array, v: Array, groups: Array, num_groups: int, weight: Array
 ) -> tuple[Array, Array, Float[Array, "2n"], Float[Array, "2n"], Array]:
-    """Values, groups, weight of `u` less that of `v` up to each value, signed weight and positions, group by group.
+    """Values, groups, `F_u - F_v` up to each value, signed mass and positions, group by group.
 
     The groups follow each other, and each has as much of `u` as of `v`, so that sums may run on from one to the next.
-    Whole weights are added exactly.
+    Whole weights are added exactly. Others are added as shares of their group, and what is left of a difference within
+    the rounding of that is none: a sign made of it would be one of chance.
     """
     values, owners = jnp.concatenate([u, v]), jnp.concatenate([groups, groups])
     order = value_order(values)
     order = order[stable_order(owners[order].astype(jnp.uint32), num_groups.bit_length())]
     owner, ordered = owners[order], values[order]
-    none = jnp.zeros_like(weight)
-    of_u, of_v = jnp.concatenate([weight, none])[order], jnp.concatenate([none, weight])[order]
-    up_to_u, up_to_v = jnp.cumsum(of_u), jnp.cumsum(of_v)
-    excess = up_to_u - up_to_v
-    rounding = 4 * jnp.finfo(excess.dtype).eps * jnp.maximum(up_to_u, up_to_v)
+    total = _divisor(group_sum(weight, groups, num_groups + 1))[owner]
+    from_u = order < weight.shape[0]
+    counted = jnp.concatenate([weight, weight])[order]
+    mass = jnp.where(from_u, counted, -counted) / total
+    exact = jnp.cumsum(jnp.where(from_u, counted, 0.0)) - jnp.cumsum(jnp.where(from_u, 0.0, counted))
+    added = jnp.cumsum(mass)
+    rounding = 8 * jnp.finfo(mass.dtype).eps * values.shape[0].bit_length()
     whole = jnp.all(weight == jnp.round(weight))
-    excess = jnp.where(~whole & (jnp.abs(excess) <= rounding), 0.0, excess)
-    return ordered, owner, excess, of_u - of_v, order
+    excess = jnp.where(whole, exact / total, jnp.where(jnp.abs(added) <= rounding, 0.0, added))
+    return ordered, owner, excess, mass, order
 
 
 @jax.custom_jvp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from experiments import fairlab_data, fairlab_measures, fairlab_runs, fairlab_ta
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_runs import RunOptions
 
-LABELS = {"f1": "F1 (weighted)", "gap": "DP, three-way"}
+LABELS = {"f1": "F1 (weighted)", "gap": "gap, three-way"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Settings(RunOptions):
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Run what is missing, draw, print and write; one value a row."""
     fairlab_runs.check(settings)
-    if not settings.deltas or min(settings.deltas) < 0 or len(set(settings.deltas)) < len(settings.deltas):
-        raise ValueError(f"deltas must be distinct and >= 0, at least one, got {settings.deltas}")
+    if len(settings.metrics) != 1:
+        raise ValueError(f"metrics must be one, that of the figure, got {settings.metrics}")
+    if not settings.deltas or min(settings.deltas) <= 0 or len(set(settings.deltas)) < len(settings.deltas):
+        raise ValueError(f"deltas must be distinct and > 0, at least one, got {settings.deltas}")
     console = running.begin(settings, console)
-    only = type(settings)(**{**_fields(settings), "methods": ("fairlab",)})
+    only = replace(settings, methods=("fairlab",))
     rows: list[dict[str, Any]] = []
     checksums: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -85,7 +87,7 @@ def markdown(frame: pd.DataFrame) -> str:
                 interval = results.mean_interval(values)
                 cells.append(f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if values.size > 1 else ""))
         body.append([dataset, f"{delta:g}", *cells])
-    head = [f"{part} {name}" for part in ("validation", "test") for name in ("F1", "DP", "floor")]
+    head = [f"{part} {name}" for part in ("validation", "test") for name in ("F1", "gap", "floor")]
     return "# FairLAB, Figure 2\n\n" + results.markdown_table(["dataset", "delta", *head], body)
 
 
@@ -112,7 +114,3 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
                 axes.legend(fontsize="small")
             axes.set(xscale="log", xlabel="delta", ylabel=label, title=dataset)
     figure.savefig(path, dpi=150)
-
-
-def _fields(settings: RunOptions) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}

@@ -225,10 +225,10 @@ def of_cosmos(key: jax.Array, problem: Problem, options: Options, start: Start) 
         sampler=bx.shuffled(min(256, train.y.shape[0])), record=_nothing,
     )  # fmt: skip
     params = jax.block_until_ready(result.state.params)
-    seconds = time.perf_counter() - begun
+    about = {"seconds": time.perf_counter() - begun}
     for number, ray in enumerate(bx.preference_rays(num_objectives, options.rays)):
         scores = partial(_at_preference, model, params, ray)
-        yield Point(f"ray {number}", _counts_by_part(problem, scores), {"seconds": seconds})
+        yield Point(f"ray {number}", _counts_by_part(problem, scores), about)
 
 
 METHODS = {

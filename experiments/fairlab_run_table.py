@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ def run_table(
         FileNotFoundError: where the files of no dataset are there.
     """
     if metrics is not None:
-        settings = type(settings)(**{**_fields(settings), "metrics": tuple(metrics)})
+        settings = replace(settings, metrics=tuple(metrics))
     fairlab_runs.check(settings)
     console = running.begin(settings, console)
     tell = partial(console.print, markup=False)
@@ -67,10 +67,6 @@ def run_table(
 def default_out(table: int) -> Path:
     """Directory of a table's results."""
     return Path(f"outputs/fairlab_table{table}")
-
-
-def _fields(settings: RunOptions) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
 
 
 def _coverage(settings: RunOptions, missing: dict[str, str], runs: Sequence[Any]) -> str:

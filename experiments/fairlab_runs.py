@@ -155,11 +155,8 @@ def _finish(
             points = tuple(METHODS[trial.method](key, problem, options, start))
             run = Run(trial, points, problem.every.left_out, checksum)
             write_run(path, about, run)
-            seconds = (
-                sum(point.about["seconds"] for point in points[:1])
-                if trial.method == "cosmos"
-                else sum(point.about["seconds"] for point in points)
-            )
+            # Points of one training share its time.
+            seconds = sum({id(point.about): point.about["seconds"] for point in points}.values())
             tell(f"{path.stem}: {seconds:.1f} s of training")
         runs.append(read_run(path, about))
     return runs

@@ -43,6 +43,8 @@ class Settings(RunOptions):
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Time what is missing, print and write; a time a row."""
     fairlab_runs.check(settings)
+    if len(settings.metrics) != 1:
+        raise ValueError(f"metrics must be one, of which the constraints are, got {settings.metrics}")
     console = running.begin(settings, console)
     options = fairlab_runs.options_of(settings)
     options = options._replace(budgets=options.budgets[:1], gaps=options.gaps[:1], ffvae=options.ffvae[:1])
@@ -56,7 +58,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
             continue
         checksums[name] = results.dataset_checksum([dataset.x, dataset.y, dataset.group])
         for kind in KINDS:
-            rows += _times(name, kind, dataset, settings, options, console)
+            rows += _times(name, kind, dataset, checksums[name], settings, options, console)
     if not rows:
         raise FileNotFoundError("the files of no dataset are there")
     frame = pd.DataFrame(rows)
@@ -71,7 +73,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
 
 
 def _times(
-    name: str, kind: str, dataset: Any, settings: Settings, options: Options, console: Console
+    name: str, kind: str, dataset: Any, checksum: str, settings: Settings, options: Options, console: Console
 ) -> list[dict[str, Any]]:
     found = []
     setting = fairlab_data.settings_of(SOURCES[name], KINDS[kind])[0]  # type: ignore[arg-type]
@@ -84,20 +86,24 @@ def _times(
                 if method == "expgrad" and kind == "MIXED":
                     continue
                 path = settings.out / "times" / f"{name}-{metric}-{kind}-{method}-{seed}.json"
+                about = json.loads(json.dumps({"options": options._asdict(), "checksum": checksum}))
                 if not path.is_file():
-                    begin = partial(fairlab_methods.vanilla, key, problem, options)
-                    begin()
-                    start = start or begin()
+                    if start is None:
+                        begin = partial(fairlab_methods.vanilla, key, problem, options)
+                        begin()
+                        start = begin()
                     if method != "vanilla":
                         list(METHODS[method](key, problem, options, start))
                     point = next(iter(METHODS[method](key, problem, options, start)))
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(path, json.dumps(point.about) + "\n")
+                    write_atomically(path, json.dumps({"of": about, "about": point.about}) + "\n")
                     console.print(f"{path.stem}: {point.about['seconds']:.1f} s", markup=False)
-                about = json.loads(path.read_text(encoding="utf-8"))
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                if stored["of"] != about:
+                    raise ValueError(f"{path} is of other options or data; remove it, or choose another --out")
                 found.append({
                     "dataset": name, "setting": kind, "pairs": int(problem.constraints.left.shape[0]), "seed": seed,
-                    "method": fairlab_tables.TITLES.get(method, "FairLAB"), **about,
+                    "method": fairlab_tables.TITLES.get(method, "FairLAB"), **stored["about"],
                 })  # fmt: skip
     return found
 

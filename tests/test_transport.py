@@ -383,3 +383,14 @@ def test_value_order_is_numpys_stable_argsort(x64):
         values[5::11] = np.inf
         values[6::50] = -np.inf
         np.testing.assert_array_equal(value_order(jnp.asarray(values)), np.argsort(values, kind="stable"))
+
+
+def test_a_small_group_after_a_large_one_keeps_its_digits():
+    generator = np.random.default_rng(0)
+    groups = np.r_[np.zeros(50_000, int), np.ones(10, int)]
+    weight = generator.uniform(0.3, 0.7, groups.size).astype(np.float32)
+    u, v = (generator.random(groups.size).astype(np.float32) for _ in range(2))
+    found = bx.wasserstein1_by_group(u, v, groups, 2, weight)
+    inside = groups == 1
+    expected = wasserstein_distance(u[inside], v[inside], weight[inside], weight[inside])
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4)

@@ -1,6 +1,6 @@
 """Fairness requirements on one attribute or on intersections, as constraints on pairs of groups."""
 
-from badrjax.constraints.counts import CellCounts, cell_counts, f1_of_counts, group_rates, reweight_cells
+from badrjax.constraints.counts import CellCounts, cell_counts, cell_factors, f1_of_counts, group_rates
 from badrjax.constraints.pairs import (
     group_violations,
     owned_pairs,
@@ -24,6 +24,7 @@ __all__ = [
     "Requirement",
     "RequirementCheck",
     "cell_counts",
+    "cell_factors",
     "check_requirements",
     "every_intersection",
     "f1_of_counts",
@@ -34,5 +35,4 @@ __all__ = [
     "pair_gaps",
     "pair_violations",
     "requirement_gaps",
-    "reweight_cells",
 ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from badrjax.checks import check_classes, check_same_length, check_vector, check_weight
 from badrjax.groups import as_float, as_frequencies, group_sum
 from badrjax.surrogates.rates import Rates, f1_from_masses
 
@@ -45,7 +46,15 @@ def cell_counts(
 
     Returns:
         `CellCounts`, differentiable in the probabilities.
+
+    Raises:
+        TypeError: for labels that are not classes (swapped?), or ids that are not integers.
+        ValueError: for unequal lengths, or (outside tracing) negative weights.
     """
+    check_vector(probabilities=probabilities, cells=cells, weight=weight)
+    check_classes(labels=labels)
+    check_same_length(probabilities=probabilities, labels=labels, cells=cells, weight=weight)
+    check_weight(weight)
     probabilities = as_float(probabilities)
     weight = jnp.ones_like(probabilities) if weight is None else as_frequencies(weight).astype(probabilities.dtype)
     labels, cells = jnp.asarray(labels).astype(jnp.int32), jnp.asarray(cells).astype(jnp.int32)
@@ -56,22 +65,18 @@ def cell_counts(
     return CellCounts(total, positive)
 
 
-def reweight_cells(counts: CellCounts, sizes: Float[Array, "C"]) -> CellCounts:
-    """The counts with each cell scaled to a given size, as post-stratification does.
+def cell_factors(counts: CellCounts, sizes: Float[Array, "C"]) -> Float[Array, "C"]:
+    """What the rows of each cell must be weighted by to make up the cell's size, as post-stratification does.
 
     A batch that is dealt more rows of small cells than there should be then counts as one of the whole data would.
-    Cells without rows stay empty.
 
     Args:
         counts: of a batch.
         sizes: weight of each cell in the whole data, `f[C]`, `>= 0`.
+
+    Returns:
+        `f[C]`, 0 for a cell without rows.
     """
-    factor = cell_factors(counts, sizes)[None, :]
-    return CellCounts(counts.total * factor, counts.positive * factor)
-
-
-def cell_factors(counts: CellCounts, sizes: Float[Array, "C"]) -> Float[Array, "C"]:
-    """What the rows of each cell must be weighted by to make up the cell's size; 0 for a cell without rows."""
     rows = jnp.sum(counts.total, axis=0)
     return jnp.where(rows > 0, sizes.astype(rows.dtype) / jnp.where(rows > 0, rows, 1.0), 0.0)
 

@@ -131,23 +131,24 @@ def fairness_constraints(
     Raises:
         ValueError: for no requirement, an unknown metric or attribute, a threshold outside [0, 1], two requirements
             on the same metric and attributes, labels other than 0 and 1, columns of unequal length, small groups
-            (which), or a requirement that is left with fewer than two groups.
+            (which), a requirement that is left with fewer than two groups, or rows that are no distinct positions.
         TypeError: for a requirement that is no triple.
     """
     wanted = [_as_requirement(item) for item in requirements]
     _check_requirements(wanted, attributes)
-    for name in cells_of or ():
-        if name not in attributes:
-            raise unknown_name("attribute", name, tuple(attributes))
     if small not in ("raise", "drop", "merge"):
         raise unknown_name("small", small, ("raise", "drop", "merge"))
     if isinstance(minimum_count, bool) or not isinstance(minimum_count, int | np.integer) or minimum_count < 1:
         raise ValueError(f"minimum_count must be an integer of at least 1, got {minimum_count!r}")
-    used = sorted({name for item in wanted for name in item.attributes} | set(cells_of or ()))
+    finer = (cells_of,) if isinstance(cells_of, str) else tuple(cells_of or ())
+    used = sorted({name for item in wanted for name in item.attributes} | set(finer))
+    for name in finer:
+        if name not in attributes:
+            raise unknown_name("attribute", name, tuple(attributes))
     columns = {name: _as_groups(attributes[name]) for name in used}
     labels = _check_labels(labels, columns)
     cells, values = _cells(columns)
-    chosen = slice(None) if rows is None else np.asarray(rows)
+    chosen = slice(None) if rows is None else _check_rows(rows, labels.shape[0])
     counts = np.zeros((2, cells.num_groups))
     np.add.at(counts, (labels[chosen], cells.ids[chosen]), 1.0)
     needs = _needs(wanted)
@@ -200,7 +201,9 @@ def _check_requirements(wanted: list[Requirement], attributes: Mapping[str, Any]
         for name in item.attributes:
             if name not in attributes:
                 raise unknown_name("attribute", name, tuple(attributes))
-        if not 0 <= item.threshold <= 1:  # NaN is not within, either
+        if (
+            not isinstance(item.threshold, int | float | np.number) or not 0 <= item.threshold <= 1
+        ):  # NaN is not, either
             raise ValueError(f"threshold of {_name(item)} must lie in [0, 1], got {item.threshold}")
         key = item.metric, frozenset(item.attributes)
         if key in seen:
@@ -226,6 +229,15 @@ def _check_labels(labels: Any, columns: Mapping[str, Groups]) -> np.ndarray:
     if np.issubdtype(labels.dtype, np.inexact) or not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be classes 0 and 1; gaps are in rates of predictions")
     return labels.astype(np.int64)
+
+
+def _check_rows(rows: Any, num_rows: int) -> np.ndarray:
+    positions = np.asarray(rows)
+    if positions.ndim != 1 or positions.size == 0 or not np.issubdtype(positions.dtype, np.integer):
+        raise ValueError(f"rows must be integer positions, at least one, got {positions.dtype} {positions.shape}")
+    if positions.min() < 0 or positions.max() >= num_rows or np.unique(positions).size < positions.size:
+        raise ValueError(f"rows must be distinct positions in [0, {num_rows}); turn a mask into np.flatnonzero(mask)")
+    return positions
 
 
 def _cells(columns: Mapping[str, Groups]) -> tuple[Groups, np.ndarray]:

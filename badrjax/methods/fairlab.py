@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, check_batch
-from badrjax.checks import is_concrete, unknown_name
+from badrjax.checks import check_class_range, check_weight, is_concrete, unknown_name
 from badrjax.constraints import FairnessConstraints
 from badrjax.functions import Static, as_partial
 from badrjax.groups import as_float
@@ -115,9 +115,11 @@ def fairlab(
 ) -> Method:
     r"""FairLAB as a `Method`; the module's text has the algorithm.
 
-    `state.params` is the best model by the score S so far. Give `fit` `num_epochs >= rounds * local_epochs` (it stops
-    early by itself), and start it from a trained model (`badrjax.erm`), whose F1 is then the first `p*`: with
-    `aspiration="off"` that is what the budget is taken from. Batches must carry the constraints' cells as groups.
+    `state.params` is the best model so far, see `keep`. It changes when a local fit ends: while `state.round` is 0 it
+    is the start. Give `fit` `num_epochs >= rounds * local_epochs` (it stops early by itself), and start it from a
+    trained model (`badrjax.erm`), whose F1 is then the first `p*`, from which the budget is taken until a model does
+    better. Batches must carry the constraints' cells as groups; where a row has another cell, or a label other than 0
+    and 1, nothing is scored and the start is kept.
 
     `protocol="paper"` is the text, with two signs mended: learners are drawn with `exp(nu / T)`, not `exp(-T nu)`, and
     the active set holds the groups that are satisfied, not the violated ones. `protocol="code"` is the published
@@ -132,7 +134,8 @@ def fairlab(
         constraints: of `badrjax.fairness_constraints`. The thresholds are leaves.
         validation: rows on which iterates are scored and `p*` is taken, with the constraints' cells as groups.
         protocol: sets the options that are `None`.
-        budget: `beta >= 0`, how much of `p*` may be given up.
+        budget: `beta >= 0`, how much of `p*` may be given up. It takes no part where the bound is fixed, or with
+            `protocol="code"`, which has no `p*`.
         performance_bound: a fixed lower bound of F1 in place of `p* - beta`; `-inf` for none. `protocol="code"` has
             such a bound or, with `None`, none.
         proximity_bound: `delta >= 0`.
@@ -291,10 +294,32 @@ def _check(name: str, value: Any, holds: Any, text: str) -> None:
 
 def _check_validation(validation: Any, constraints: FairnessConstraints, cell_sizes: Any) -> None:
     num_cells = constraints.membership.shape[-1]
+    _check_thresholds(constraints)
     check_batch(validation, num_cells, "validation")
     if jnp.issubdtype(validation.y.dtype, jnp.inexact):
         raise TypeError("validation.y must hold classes 0 and 1: the gaps are in rates of predictions")
+    check_class_range(validation.y, 2, "validation.y", validation.weight)
+    weight = validation.weight
+    if weight is not None and is_concrete(weight) and not np.asarray(weight).any():
+        raise ValueError("validation has no row with weight, so no model can be scored")
     if cell_sizes is not None and np.shape(cell_sizes) != (num_cells,):
         raise ValueError(
             f"cell_sizes must have one weight a cell, shape ({num_cells},), and has shape {np.shape(cell_sizes)}"
         )
+    check_weight(cell_sizes, "cell_sizes")
+    if cell_sizes is not None and is_concrete(cell_sizes) and not np.asarray(cell_sizes).any():
+        raise ValueError("cell_sizes are all 0; give the training part's, badrjax.group_count(train.group, num_cells)")
+
+
+def _check_thresholds(constraints: FairnessConstraints) -> None:
+    """They may have been replaced."""
+    num_requirements = len(constraints.requirement_names)
+    if np.shape(constraints.thresholds) != (num_requirements,):
+        raise ValueError(
+            f"constraints.thresholds must be one for each of {num_requirements} requirements and have shape "
+            f"{np.shape(constraints.thresholds)}"
+        )
+    if is_concrete(constraints.thresholds):
+        values = np.asarray(constraints.thresholds)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"constraints.thresholds must lie in [0, 1], got {values}")

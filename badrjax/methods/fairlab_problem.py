@@ -14,12 +14,12 @@ from badrjax.constraints import (
     CellCounts,
     FairnessConstraints,
     cell_counts,
+    cell_factors,
     f1_of_counts,
     group_rates,
     pair_gaps,
     pair_violations,
     requirement_gaps,
-    reweight_cells,
 )
 from badrjax.functions import Static
 from badrjax.lagrangian import AugmentedLagrangian
@@ -124,15 +124,21 @@ def probabilities_of(problem: Problem, logits: Float[Array, "n"]) -> Float[Array
 
 
 def counts_of(problem: Problem, probabilities: Float[Array, "n"], batch: Batch) -> CellCounts:
-    """Counts by label and cell."""
+    """Counts by label and cell; NaN where a row that counts has a cell or a label that there is not."""
     num_cells = problem.constraints.membership.shape[1]
-    return cell_counts(probabilities, batch.y, batch.group, num_cells, frequencies(batch))
+    weight = frequencies(batch)
+    outside = (batch.group < 0) | (batch.group >= num_cells) | ~((batch.y == 0) | (batch.y == 1))
+    right = jnp.where(jnp.any(outside & (weight > 0)), jnp.nan, 1.0).astype(probabilities.dtype)
+    counts = cell_counts(probabilities, batch.y, batch.group, num_cells, weight)
+    return CellCounts(counts.total * right, counts.positive * right)
 
 
-def batch_counts(problem: Problem, probabilities: Float[Array, "n"], batch: Batch) -> CellCounts:
-    """Counts of a batch, its cells brought to their size in the training part where that is known."""
-    counts = counts_of(problem, probabilities, batch)
-    return counts if problem.cell_sizes is None else reweight_cells(counts, problem.cell_sizes)
+def with_cell_sizes(problem: Problem, batch: Batch) -> Batch:
+    """The batch with its rows weighted so that each cell has its size in the training part, where that is known."""
+    if problem.cell_sizes is None:
+        return batch
+    factors = cell_factors(counts_of(problem, jnp.zeros_like(frequencies(batch)), batch), problem.cell_sizes)
+    return batch._replace(weight=frequencies(batch) * factors[batch.group].astype(frequencies(batch).dtype))
 
 
 def distances_of(
@@ -154,15 +160,15 @@ def distances_of(
         """Distances in the groups of one partition, 0 in the groups of the others."""
         groups = groups_of_cell[batch.group]
         found = wasserstein1_by_group(probabilities, reference, groups, num_groups, frequencies(batch))
-        return jnp.where(known & ~_others(groups_of_cell, num_groups), found, 0.0)
+        return jnp.where(known & _of_partition(groups_of_cell, num_groups), found, 0.0)
 
     found = jnp.sum(jax.vmap(within)(problem.constraints.partitions), axis=0)
     return jnp.where(known, found, jnp.nan)
 
 
-def _others(groups_of_cell: Int[Array, "C"], num_groups: int) -> Bool[Array, "V"]:
-    """Which groups are no group of this partition."""
-    return ~jnp.any(groups_of_cell[None, :] == jnp.arange(num_groups, dtype=groups_of_cell.dtype)[:, None], axis=1)
+def _of_partition(groups_of_cell: Int[Array, "C"], num_groups: int) -> Bool[Array, "V"]:
+    """Which groups are of this partition."""
+    return jnp.any(groups_of_cell[None, :] == jnp.arange(num_groups, dtype=groups_of_cell.dtype)[:, None], axis=1)
 
 
 def measure(problem: Problem, params: Any, reference: Any, batch: Batch) -> Measured:
@@ -264,5 +270,5 @@ def _rank(problem: Problem, counts: CellCounts, violations: Array, best_performa
     if problem.rules.value.keep == "score":
         shortfall = jnp.zeros_like(shortfall)
     # Parameters that are not finite make rates that are not.
-    known = ~jnp.isnan(score) & jnp.all(jnp.isfinite(counts.positive))
+    known = ~jnp.isnan(score) & ~jnp.isnan(shortfall) & jnp.all(jnp.isfinite(counts.positive))
     return Rank(jnp.where(known, shortfall, jnp.inf), jnp.where(known, score, -jnp.inf))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from badrjax.batches import Batch
-from badrjax.constraints import CellCounts, group_violations, owned_pairs, pair_violations, requirement_gaps
+from badrjax.constraints import CellCounts, group_violations, owned_pairs, pair_gaps, pair_violations, requirement_gaps
 from badrjax.constraints.counts import positive_share
 from badrjax.lagrangian import AugmentedLagrangianState
 from badrjax.methods.fairlab_problem import (
@@ -44,7 +44,7 @@ class FairLABState(NamedTuple):
     """State between two steps; `state.params` is the best model so far, not the one that is being trained.
 
     Attributes:
-        best: the best model by S on the validation rows.
+        best: the best model on the validation rows, by `keep`; it changes when a local fit ends.
         incumbent: what the last local fit returned: where this one started, and the reference of the proximities.
         local_params: the iterate.
         opt_state: the optimiser's, made anew for each local fit.
@@ -100,7 +100,7 @@ class FairLABEpochInfo(NamedTuple):
         best_score: S of the best model after it, `f[]`.
         best_shortfall: how far that model's F1 is below what the budget leaves, `f[]`; 0 within it.
         best_gaps: of the best model on the validation rows, `f[R]`.
-        num_violated: requirements that the best model violates there, `int32[]`.
+        num_violated: requirements that the best model violates there, or that cannot be measured, `int32[]`.
     """
 
     round: Int[Array, ""]
@@ -282,8 +282,7 @@ def _info(
     duals = jnp.where(state.in_force, multipliers.multipliers, 0.0)
 
     def gaps(counts: CellCounts) -> Array:
-        violations = requirement_gaps(problem.constraints, pair_violations(problem.constraints, counts))
-        return violations + problem.constraints.thresholds
+        return requirement_gaps(problem.constraints, pair_gaps(problem.constraints, counts))
 
     best_gaps = gaps(after.best.validation)
     return FairLABEpochInfo(
@@ -306,7 +305,7 @@ def _info(
             performance_bound(problem, after.best_performance) - performance_of(problem, after.best.validation), 0.0
         ),
         best_gaps=best_gaps,
-        num_violated=jnp.sum(best_gaps > problem.constraints.thresholds, dtype=jnp.int32),
+        num_violated=jnp.sum(~(best_gaps <= problem.constraints.thresholds), dtype=jnp.int32),
     )
 
 

@@ -10,17 +10,17 @@ import optax
 from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, fill_padding, frequencies
-from badrjax.constraints import CellCounts, cell_counts, group_rates
-from badrjax.constraints.counts import cell_factors
+from badrjax.constraints import group_rates
 from badrjax.methods.base import descend
 from badrjax.methods.fairlab_problem import (
     Problem,
-    batch_counts,
+    counts_of,
     distances_of,
     logits_of,
     performance_of,
     probabilities_of,
     violations_of,
+    with_cell_sizes,
 )
 from badrjax.methods.fairlab_rounds import FairLABState
 
@@ -47,20 +47,20 @@ class FairLABInfo(NamedTuple):
 
 def step(problem: Problem, key: Any, state: FairLABState, batch: Batch) -> tuple[FairLABState, FairLABInfo]:
     """A step of the optimiser on the loss and the augmented Lagrangian of the constraints in force."""
-    batch = fill_padding(batch)
+    batch = with_cell_sizes(problem, fill_padding(batch))
     near = problem.rules.value.proximity != "off"
     reference = probabilities_of(problem, logits_of(problem, state.incumbent, batch.x)) if near else None
 
     def objective(params: Any) -> tuple[Array, tuple[Array, ...]]:
         logits = logits_of(problem, params, batch.x, key)
         probabilities = probabilities_of(problem, logits)
-        counts = batch_counts(problem, probabilities, batch)
+        counts = counts_of(problem, probabilities, batch)
         if reference is None:
             distances = jnp.full(problem.constraints.membership.shape[0], jnp.nan, logits.dtype)
         else:
             distances = distances_of(problem, probabilities, reference, batch, counts)
         violations = violations_of(problem, counts, distances, state.best_performance)
-        task = _task_loss(problem, logits, batch, counts)
+        task = _task_loss(problem, logits, batch)
         added = _lagrangian(problem, state, violations)
         return task + added, (task, added, performance_of(problem, counts), violations)
 
@@ -76,28 +76,20 @@ def step(problem: Problem, key: Any, state: FairLABState, batch: Batch) -> tuple
     return state._replace(local_params=params, opt_state=opt_state), info
 
 
-def _task_loss(problem: Problem, logits: Array, batch: Batch, counts: CellCounts) -> Float[Array, ""]:
-    """The mean loss, its cells at their size in the training part; with `group_loss` also that by groups."""
+def _task_loss(problem: Problem, logits: Array, batch: Batch) -> Float[Array, ""]:
+    """The mean loss, with `group_loss` besides that by groups."""
     weight = frequencies(batch)
     values = problem.loss.value(logits, batch.y).astype(logits.dtype)
-    num_cells = counts.total.shape[1]
-    counted = weight
-    if problem.cell_sizes is not None:
-        in_batch = cell_counts(jnp.zeros_like(weight), batch.y, batch.group, num_cells, weight)
-        counted = weight * cell_factors(in_batch, problem.cell_sizes)[batch.group]
-    total = jnp.sum(counted)
+    total = jnp.sum(weight)
     safe = jnp.where(total > 0, total, 1.0)
-    loss = jnp.sum(jnp.where(weight > 0, counted * values, 0.0)) / safe
-    if problem.rules.value.group_loss:
-        loss = loss + _loss_by_groups(problem, values, counted, batch, safe)
-    return loss
+    loss = jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / safe
+    return loss + _loss_by_groups(problem, values, batch, safe) if problem.rules.value.group_loss else loss
 
 
-def _loss_by_groups(problem: Problem, values: Array, counted: Array, batch: Batch, total: Array) -> Float[Array, ""]:
+def _loss_by_groups(problem: Problem, values: Array, batch: Batch, total: Array) -> Float[Array, ""]:
     """Mean of the groups' losses, weighted by `1 - n_g / n`, so that small groups weigh more; of groups with rows."""
-    num_cells = problem.constraints.membership.shape[1]
     # A sum by cell of any value is the "positive" mass.
-    sums = cell_counts(values, batch.y, batch.group, num_cells, counted)
+    sums = counts_of(problem, values, batch)
     means, present = group_rates(sums, problem.constraints.membership)
     member = problem.constraints.membership.astype(values.dtype)
     share = jnp.matmul(member, jnp.sum(sums.total, axis=0), precision="highest") / total

@@ -146,3 +146,20 @@ def test_wrong_columns_and_options_are_named():
         bx.fairness_constraints(wanted, attributes(2), labels(), minimum_count=0)
     with pytest.raises(ValueError, match="a gap needs two"):
         bx.fairness_constraints(wanted, {"a": np.zeros(4000)}, labels())
+    for rows in ([0, 1, 0, 1], [-1, 2], [4000], np.array([]), np.ones(4000, bool)):
+        with pytest.raises(ValueError, match="rows must be"):
+            bx.fairness_constraints(wanted, attributes(2), labels(), rows=rows)
+    with pytest.raises(ValueError, match="must lie in"):
+        bx.fairness_constraints([("demographic_parity", "a", ".1")], attributes(2), labels())
+
+
+def test_cells_can_be_finer_than_the_requirements_need():
+    columns = attributes(2, 3)
+    for finer in ("b", ["a", "b"]):
+        constraints, cells = bx.fairness_constraints(
+            [("demographic_parity", "a", 0.1)], columns, labels(), cells_of=finer
+        )
+        assert cells.num_groups == 6
+        assert constraints.membership.shape == (2, 6)
+    with pytest.raises(ValueError, match="unknown attribute 'z'"):
+        bx.fairness_constraints([("demographic_parity", "a", 0.1)], columns, labels(), cells_of=["z"])

@@ -140,7 +140,7 @@ def epochs_of(result):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[ran], result.epochs)
 
 
-@pytest.mark.parametrize("protocol", ["default", "paper", "code"])
+@pytest.mark.parametrize("protocol", ["default", pytest.param("paper", marks=pytest.mark.slow), "code"])
 def test_rounds_follow_the_algorithm(protocol):
     result = run(make(protocol=protocol))
     epochs = epochs_of(result)
@@ -255,8 +255,10 @@ def test_ranks_put_the_budget_before_the_score():
 def test_cell_sizes_make_a_repeated_cell_count_once():
     """A step on rows of which a cell is repeated, weighted back, is the step on the rows."""
     sizes = bx.group_count(TRAIN.group, CELLS.num_groups)
-    method = make(cell_sizes=sizes, proximity="class_means")
+    method = make(cell_sizes=sizes)
     state = jax.jit(method.init)(jax.random.key(0), START)
+    # Away from the reference, so that distances are not 0.
+    state = state._replace(local_params=jax.tree.map(lambda leaf: leaf + 0.3, START))
     repeats = np.where(np.asarray(TRAIN.group) == 1, 3, 1)
     rows = np.repeat(np.arange(N), repeats)
     more = jax.tree.map(lambda leaf: leaf[rows], TRAIN)
@@ -264,6 +266,7 @@ def test_cell_sizes_make_a_repeated_cell_count_once():
     (once, info), (again, other) = step(method, state, TRAIN), step(method, state, more)
     np.testing.assert_allclose(info.loss, other.loss, rtol=1e-5)
     np.testing.assert_allclose(info.lagrangian, other.lagrangian, rtol=1e-4)
+    np.testing.assert_allclose(info.largest_distance, other.largest_distance, rtol=1e-4)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), once.local_params, again.local_params
     )
@@ -330,6 +333,8 @@ def test_padding_is_inert():
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"local_epochs": 2.5}, "local_epochs must be a whole number"),
         ({"cell_sizes": jnp.ones(3)}, "one weight a cell"),
+        ({"cell_sizes": jnp.zeros(6)}, "cell_sizes are all 0"),
+        ({"cell_sizes": -jnp.ones(6)}, "cell_sizes"),
         ({"budget": jnp.zeros(2)}, "use jax.vmap"),
         ({"block_size": 0}, "block_size"),
         ({"performance_penalty": 0.0}, "performance_penalty must be > 0"),
@@ -340,6 +345,20 @@ def test_wrong_options_are_named(options, message):
         make(**options)
 
 
+@pytest.mark.parametrize("thresholds", [[0.1], [0.1, np.nan, 0.1], [-1.0, 0.1, 0.1], 0.1])
+def test_replaced_thresholds_are_checked(thresholds):
+    with pytest.raises(ValueError, match=r"constraints\.thresholds must"):
+        make(constraints=CONSTRAINTS._replace(thresholds=jnp.asarray(thresholds)))
+
+
+def test_rows_of_other_cells_or_labels_are_no_training():
+    """Under tracing nothing can be raised: the counts are NaN, no iterate is scored, and the start is kept."""
+    for wrong in (TRAIN._replace(group=TRAIN.group + 4), TRAIN._replace(y=TRAIN.y + 1)):
+        result = bx.fit(jax.random.key(0), make(), START, wrong, num_epochs=100, sampler=SAMPLER)
+        jax.tree.map(np.testing.assert_array_equal, result.state.params, START)
+        assert not np.isfinite(np.asarray(result.epochs.train_gaps)).any()
+
+
 def test_wrong_rows_are_named():
     with pytest.raises(TypeError, match="its first result"):
         bx.fairlab(MODEL, ADAM, (CONSTRAINTS, CELLS), VALIDATION)
@@ -347,3 +366,7 @@ def test_wrong_rows_are_named():
         bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(group=VALIDATION.group + 1))
     with pytest.raises(TypeError, match="classes 0 and 1"):
         bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(y=VALIDATION.y.astype(jnp.float32)))
+    with pytest.raises(ValueError, match=r"validation\.y"):
+        bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(y=VALIDATION.y + 1))
+    with pytest.raises(ValueError, match="no row with weight"):
+        bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(weight=jnp.zeros(N)))
