@@ -16,6 +16,7 @@ from badrjax.constraints import (
     f1_of_counts,
     group_rates,
     pair_gaps,
+    penalised_score,
     requirement_gaps,
 )
 from experiments.fairlab_methods import Point
@@ -65,9 +66,8 @@ def measure(constraints: FairnessConstraints, counts: CellCounts, seed: int) -> 
 
 def score(constraints: FairnessConstraints, counts: CellCounts) -> float:
     """S of the paper, `P / 2 - sum_r max(0, F_r - tau_r)^2 / 2`, by which a method's point is chosen on validation."""
-    counts = _on_device(counts)
-    excess = np.maximum(np.nan_to_num(gaps_of(constraints, counts) - np.asarray(constraints.thresholds)), 0.0)
-    return 0.5 * float(f1_of_counts(counts)) - 0.5 * float(np.sum(excess**2))
+    violations = jnp.asarray(gaps_of(constraints, counts)) - constraints.thresholds
+    return float(penalised_score(f1_of_counts(_on_device(counts)), violations))
 
 
 def choose(constraints: FairnessConstraints, points: Sequence[Point]) -> Point:

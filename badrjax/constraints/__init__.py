@@ -13,18 +13,22 @@ from badrjax.constraints.requirements import (
     METRICS,
     FairnessConstraints,
     Requirement,
+    check_constraints,
     every_intersection,
     fairness_constraints,
 )
+from badrjax.constraints.scores import SCORE_WEIGHTS, penalised_score
 
 __all__ = [
     "METRICS",
+    "SCORE_WEIGHTS",
     "CellCounts",
     "FairnessConstraints",
     "Requirement",
     "RequirementCheck",
     "cell_counts",
     "cell_factors",
+    "check_constraints",
     "check_requirements",
     "every_intersection",
     "f1_of_counts",
@@ -34,5 +38,6 @@ __all__ = [
     "owned_pairs",
     "pair_gaps",
     "pair_violations",
+    "penalised_score",
     "requirement_gaps",
 ]

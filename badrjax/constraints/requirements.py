@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from badrjax.checks import unknown_name
+from badrjax.checks import is_concrete, unknown_name
 from badrjax.functions import Static
 from badrjax.groups import Groups, encode_groups
 
@@ -157,6 +157,30 @@ def fairness_constraints(
         for key in needs
     }
     return Constrained(_assemble(wanted, partitions), cells)
+
+
+def check_constraints(constraints: Any) -> None:
+    """Raise for what are no constraints, or have thresholds, which may have been replaced, that are none.
+
+    Raises:
+        TypeError: for another type.
+        ValueError: for another number of thresholds than of requirements, or (outside tracing) one outside [0, 1].
+    """
+    if not isinstance(constraints, FairnessConstraints):
+        raise TypeError(
+            "constraints must be those of badrjax.fairness_constraints(...), its first result, got "
+            f"{type(constraints).__name__}"
+        )
+    num_requirements = len(constraints.requirement_names)
+    if np.shape(constraints.thresholds) != (num_requirements,):
+        raise ValueError(
+            f"constraints.thresholds must be one for each of {num_requirements} requirements and have shape "
+            f"{np.shape(constraints.thresholds)}"
+        )
+    if is_concrete(constraints.thresholds):
+        values = np.asarray(constraints.thresholds)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(f"constraints.thresholds must lie in [0, 1], got {values}")
 
 
 def every_intersection(

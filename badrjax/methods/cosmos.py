@@ -24,7 +24,14 @@ from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.checks import is_concrete, unknown_name
-from badrjax.constraints import CellCounts, FairnessConstraints, cell_counts, pair_gaps, requirement_gaps
+from badrjax.constraints import (
+    CellCounts,
+    FairnessConstraints,
+    cell_counts,
+    check_constraints,
+    pair_gaps,
+    requirement_gaps,
+)
 from badrjax.functions import Static, as_partial
 from badrjax.groups import as_float, unit_of
 from badrjax.losses import binary_logits, cross_entropy_of_scores
@@ -178,15 +185,6 @@ def cosine_similarity(losses: Float[Array, "K"], preference: Float[Array, "K"]) 
     some = square != 0  # NaN passes, to show
     length = jnp.sqrt(jnp.where(some, square, 1.0) * jnp.sum(preference**2))
     return jnp.where(some, jnp.sum(losses * preference) / length, 0.0)
-
-
-def check_constraints(constraints: Any) -> None:
-    """Raise for what are no constraints."""
-    if not isinstance(constraints, FairnessConstraints):
-        raise TypeError(
-            "constraints must be those of badrjax.fairness_constraints(...), its first result, got "
-            f"{type(constraints).__name__}"
-        )
 
 
 def _init(problem: _Problem, key: Any, params: Any) -> COSMOSState:

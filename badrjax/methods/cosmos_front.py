@@ -13,14 +13,19 @@ from jaxtyping import Array, Float, Int
 
 from badrjax.batches import Batch, check_batch, frequencies, map_blocks
 from badrjax.checks import check_positive_integer, is_concrete, unknown_name
-from badrjax.constraints import FairnessConstraints, cell_counts, f1_of_counts, pair_gaps, requirement_gaps
+from badrjax.constraints import (
+    SCORE_WEIGHTS,
+    FairnessConstraints,
+    cell_counts,
+    check_constraints,
+    f1_of_counts,
+    pair_gaps,
+    penalised_score,
+    requirement_gaps,
+)
 from badrjax.functions import as_partial
 from badrjax.losses import binary_logits
-from badrjax.methods.cosmos import check_constraints
 from badrjax.methods.cosmos_preferences import preference_inputs
-
-_SCORE_WEIGHTS = {"squared": 0.5, "linear": 10.0}
-"""The same as those of `badrjax.fairlab`."""
 
 
 class COSMOSFront(NamedTuple):
@@ -140,9 +145,9 @@ def select_preference(
         TypeError: for constraints of another kind.
     """
     check_constraints(constraints)
-    if score not in _SCORE_WEIGHTS:
-        raise unknown_name("score", score, tuple(_SCORE_WEIGHTS))
-    weight = _SCORE_WEIGHTS[score] if score_weight is None else score_weight
+    if score not in SCORE_WEIGHTS:
+        raise unknown_name("score", score, tuple(SCORE_WEIGHTS))
+    weight = SCORE_WEIGHTS[score] if score_weight is None else score_weight
     _check_score_weight(score, weight)
     if front.gaps.shape[-1] != constraints.thresholds.shape[-1]:
         raise ValueError(
@@ -151,14 +156,8 @@ def select_preference(
         )
     if is_concrete(front.performance) and np.isnan(np.asarray(front.performance)).all():
         raise ValueError("front has no preference whose performance is known: the model diverged, or no row counts")
-    weight = jnp.asarray(weight, front.performance.dtype)
-    excess = jnp.maximum(front.gaps - constraints.thresholds[None, :].astype(front.gaps.dtype), 0.0)
-    excess = jnp.where(jnp.isnan(front.gaps), 0.0, excess)
-    if score == "squared":
-        scores = weight * front.performance - (1.0 - weight) * jnp.sum(excess**2, axis=1)
-    else:
-        scores = front.performance - weight * jnp.sum(excess, axis=1)
-    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    violations = front.gaps - constraints.thresholds[None, :].astype(front.gaps.dtype)
+    scores = penalised_score(front.performance, violations, score, weight)
     best = jnp.argmax(scores).astype(jnp.int32)
     return SelectedPreference(best, front.preferences[best], scores)
 

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, check_batch
 from badrjax.checks import check_class_range, check_weight, is_concrete, unknown_name
-from badrjax.constraints import FairnessConstraints
+from badrjax.constraints import SCORE_WEIGHTS, FairnessConstraints, check_constraints
 from badrjax.functions import Static, as_partial
 from badrjax.groups import as_float
 from badrjax.lagrangian import AugmentedLagrangian, augmented_lagrangian
@@ -69,8 +69,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """What each protocol sets; any of it can be given to `fairlab` on its own."""
-SCORE_WEIGHTS = {"squared": 0.5, "linear": 10.0}
-"""The weight of a score where none is given: the paper does not say its `lambda`, the code has 10."""
 
 
 def fairlab(
@@ -178,11 +176,7 @@ def fairlab(
             not fit the constraints.
         TypeError: for constraints of another kind, or an optimizer that is neither form.
     """
-    if not isinstance(constraints, FairnessConstraints):
-        raise TypeError(
-            "constraints must be those of badrjax.fairness_constraints(...), its first result, got "
-            f"{type(constraints).__name__}"
-        )
+    check_constraints(constraints)
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, tuple(PROTOCOLS))
     given = {
@@ -294,7 +288,6 @@ def _check(name: str, value: Any, holds: Any, text: str) -> None:
 
 def _check_validation(validation: Any, constraints: FairnessConstraints, cell_sizes: Any) -> None:
     num_cells = constraints.membership.shape[-1]
-    _check_thresholds(constraints)
     check_batch(validation, num_cells, "validation")
     if jnp.issubdtype(validation.y.dtype, jnp.inexact):
         raise TypeError("validation.y must hold classes 0 and 1: the gaps are in rates of predictions")
@@ -309,17 +302,3 @@ def _check_validation(validation: Any, constraints: FairnessConstraints, cell_si
     check_weight(cell_sizes, "cell_sizes")
     if cell_sizes is not None and is_concrete(cell_sizes) and not np.asarray(cell_sizes).any():
         raise ValueError("cell_sizes are all 0; give the training part's, badrjax.group_count(train.group, num_cells)")
-
-
-def _check_thresholds(constraints: FairnessConstraints) -> None:
-    """They may have been replaced."""
-    num_requirements = len(constraints.requirement_names)
-    if np.shape(constraints.thresholds) != (num_requirements,):
-        raise ValueError(
-            f"constraints.thresholds must be one for each of {num_requirements} requirements and have shape "
-            f"{np.shape(constraints.thresholds)}"
-        )
-    if is_concrete(constraints.thresholds):
-        values = np.asarray(constraints.thresholds)
-        if not ((values >= 0) & (values <= 1)).all():
-            raise ValueError(f"constraints.thresholds must lie in [0, 1], got {values}")

@@ -19,8 +19,10 @@ from badrjax.constraints import (
     group_rates,
     pair_gaps,
     pair_violations,
+    penalised_score,
     requirement_gaps,
 )
+from badrjax.constraints.scores import Score
 from badrjax.functions import Static
 from badrjax.lagrangian import AugmentedLagrangian
 from badrjax.losses import binary_logits
@@ -29,7 +31,6 @@ from badrjax.transport import wasserstein1_by_group
 Selection = Literal["violation", "as_printed"]
 ActiveSet = Literal["satisfied", "violated"]
 Multipliers = Literal["projected", "monotone"]
-Score = Literal["squared", "linear"]
 Aspiration = Literal["constraint", "reward", "off"]
 Proximity = Literal["wasserstein", "class_means", "off"]
 Measure = Literal["hard", "soft"]
@@ -260,15 +261,10 @@ def local_rank_of(
 
 def _rank(problem: Problem, counts: CellCounts, violations: Array, best_performance: Array) -> Rank:
     performance = performance_of(problem, counts)
-    excess = jnp.maximum(jnp.where(jnp.isnan(violations), 0.0, violations), 0.0)
-    weight = problem.numbers.score_weight
-    if problem.rules.value.score == "squared":
-        score = weight * performance - (1.0 - weight) * jnp.sum(excess**2)
-    else:
-        score = performance - weight * jnp.sum(excess)
+    score = penalised_score(performance, violations, problem.rules.value.score, problem.numbers.score_weight)
     shortfall = jnp.maximum(performance_bound(problem, best_performance) - performance, 0.0)
     if problem.rules.value.keep == "score":
         shortfall = jnp.zeros_like(shortfall)
     # Parameters that are not finite make rates that are not.
-    known = ~jnp.isnan(score) & ~jnp.isnan(shortfall) & jnp.all(jnp.isfinite(counts.positive))
+    known = ~jnp.isnan(shortfall) & jnp.all(jnp.isfinite(counts.positive))
     return Rank(jnp.where(known, shortfall, jnp.inf), jnp.where(known, score, -jnp.inf))

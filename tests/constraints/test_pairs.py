@@ -1,5 +1,6 @@
 """Counts of cells, and the gaps of pairs of groups made of them."""
 
+import chex
 import fairlearn.metrics as fl
 import jax
 import jax.numpy as jnp
@@ -86,7 +87,8 @@ def test_rows_without_weight_are_inert():
     probabilities = jnp.where(weight == 0, jnp.nan, jnp.asarray(predictions, jnp.float32))
     spoilt = gaps_of(probabilities, jnp.where(weight == 0, 7, labels), jnp.asarray(weight))
     clean = gaps_of(jnp.asarray(predictions, jnp.float32), jnp.asarray(labels), jnp.asarray(weight))
-    jax.tree.map(np.testing.assert_array_equal, spoilt, clean)
+    assert np.isfinite(clean[0]).all()
+    chex.assert_trees_all_equal(spoilt, clean)
 
 
 def test_gradients_agree_with_finite_differences(x64):
@@ -170,3 +172,13 @@ def test_the_report_names_the_groups_that_are_furthest_apart():
         jax.jit(lambda counts: bc.check_requirements(CONSTRAINTS, counts))(empty)
     with pytest.raises(ValueError, match="must be of 6 cells"):
         bc.check_requirements(CONSTRAINTS, bc.CellCounts(jnp.zeros((2, 3)), jnp.zeros((2, 3))))
+
+
+@pytest.mark.parametrize("score", ["squared", "linear"])
+def test_scores_are_performance_less_what_is_violated(score):
+    performance = jnp.array([0.8, 0.6, jnp.nan])
+    violations = jnp.array([[0.1, -0.2, jnp.nan], [-0.1, -0.1, 0.0], [0.0, 0.0, 0.0]])
+    found = jax.jit(lambda p, v: bc.penalised_score(p, v, score))(performance, violations)
+    expected = [0.4 - 0.5 * 0.01, 0.3] if score == "squared" else [0.8 - 10 * 0.1, 0.6]
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-6, atol=1e-7)
+    assert found[2] == -jnp.inf
