@@ -51,14 +51,14 @@ def requirement_gaps(
     """
     counted = ~jnp.isnan(gaps) if pairs is None else ~jnp.isnan(gaps) & pairs
     numbers = jnp.arange(constraints.thresholds.shape[0], dtype=jnp.int32)
-    return _largest(gaps[None, :], counted[None, :] & (constraints.requirement[None, :] == numbers[:, None]))
+    return largest_known(gaps[None, :], counted[None, :] & (constraints.requirement[None, :] == numbers[:, None]))
 
 
 def group_violations(constraints: FairnessConstraints, violations: Float[Array, "P"]) -> Float[Array, "V"]:
     """The largest violation among the pairs that contain each group, `f[V]`; NaN where none is known."""
     groups = jnp.arange(constraints.membership.shape[0], dtype=jnp.int32)[:, None]
     contains = (constraints.left[None, :] == groups) | (constraints.right[None, :] == groups)
-    return _largest(violations[None, :], contains & ~jnp.isnan(violations)[None, :])
+    return largest_known(violations[None, :], contains & ~jnp.isnan(violations)[None, :])
 
 
 def owned_pairs(constraints: FairnessConstraints, group: Int[Array, ""]) -> Bool[Array, "P"]:
@@ -66,7 +66,7 @@ def owned_pairs(constraints: FairnessConstraints, group: Int[Array, ""]) -> Bool
     return (constraints.left == group) | (constraints.right == group)
 
 
-def _largest(values: Array, counted: Array) -> Array:
-    """Row by row the largest of the values that count; NaN where none does."""
+def largest_known(values: Array, counted: Array) -> Array:
+    """The largest of the values that count, along the last axis; NaN where none does."""
     found = jnp.max(jnp.where(counted, values, -jnp.inf), axis=-1)
     return jnp.where(jnp.any(counted, axis=-1), found, jnp.nan)

@@ -177,15 +177,12 @@ def fairlab(
         TypeError: for constraints of another kind, or an optimizer that is neither form.
     """
     check_constraints(constraints)
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, tuple(PROTOCOLS))
     given = {
         "selection": selection, "active_set": active_set, "multipliers": multipliers, "score": score,
         "aspiration": aspiration, "proximity": proximity, "group_loss": group_loss, "score_weight": score_weight,
         "keep": keep, "performance_penalty": performance_penalty,
     }  # fmt: skip
-    chosen = PROTOCOLS[protocol] | {name: value for name, value in given.items() if value is not None}
-    chosen = {"score_weight": SCORE_WEIGHTS.get(chosen["score"])} | chosen
+    chosen = _chosen(protocol, given)
     rolling = performance_bound is None and protocol != "code"
     rules = Rules(
         **{name: chosen[name] for name in _CHOICES}, measure=measure, f1_average=f1_average, rolling=rolling,
@@ -222,6 +219,14 @@ def fairlab(
     return Method(
         Partial(first_state, problem), Partial(step, problem), Partial(end_epoch, problem), Partial(is_done, problem)
     )
+
+
+def _chosen(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the protocol sets, but for what is given."""
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, tuple(PROTOCOLS))
+    chosen = PROTOCOLS[protocol] | {name: value for name, value in given.items() if value is not None}
+    return {"score_weight": SCORE_WEIGHTS.get(chosen["score"])} | chosen
 
 
 def _lagrangian_of(

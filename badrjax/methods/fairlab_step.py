@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.constraints import group_rates
+from badrjax.constraints.pairs import largest_known
 from badrjax.methods.base import descend
 from badrjax.methods.fairlab_problem import (
     Problem,
@@ -68,8 +69,9 @@ def step(problem: Problem, key: Any, state: FairLABState, batch: Batch) -> tuple
     params, opt_state = descend(problem.optimizer, gradient, state.opt_state, state.local_params, frequencies(batch))
     task, added, performance, violations = seen
     num_pairs = problem.constraints.left.shape[0]
-    pairs = _largest(violations[:num_pairs], state.in_force[:num_pairs])
-    distance = _largest(violations[num_pairs + 2 :], state.in_force[num_pairs + 2 :])
+    known = state.in_force & ~jnp.isnan(violations)
+    pairs = largest_known(violations[:num_pairs], known[:num_pairs])
+    distance = largest_known(violations[num_pairs + 2 :], known[num_pairs + 2 :])
     info = FairLABInfo(
         task, added, performance, pairs, distance + problem.numbers.proximity_bound, optax.tree.norm(gradient)
     )
@@ -115,8 +117,3 @@ def _lagrangian(problem: Problem, state: FairLABState, violations: Float[Array, 
         shortfall = jnp.where(jnp.isnan(shortfall), 0.0, jnp.maximum(shortfall, 0.0))
         added = added + problem.numbers.reward_weight * shortfall
     return added
-
-
-def _largest(values: Array, counted: Array) -> Float[Array, ""]:
-    counted = counted & ~jnp.isnan(values)
-    return jnp.where(jnp.any(counted), jnp.max(jnp.where(counted, values, -jnp.inf)), jnp.nan)
