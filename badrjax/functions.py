@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.tree_util import Partial
 
 
@@ -42,6 +43,13 @@ def as_partial(function: Callable[..., Any]) -> Partial:
     if not callable(function):
         raise TypeError(f"expected a function, got {type(function).__name__}")
     return Partial(function)
+
+
+def is_number(value: Any) -> bool:
+    """Whether an option is a float or an array, which may be traced, and not a choice such as a flag or a count."""
+    if isinstance(value, bool | int):
+        return False
+    return isinstance(value, float | np.ndarray | np.floating | jax.Array)
 
 
 def static_value(value: Any) -> Any:

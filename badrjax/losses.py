@@ -20,7 +20,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Shaped
 
 from badrjax.batches import Batch
-from badrjax.functions import Static, as_partial
+from badrjax.checks import check_positive_integer
+from badrjax.functions import Static, as_partial, is_number
 
 ExampleLosses: TypeAlias = Callable[[Any, Batch, Any], Array]
 """`(params, batch, key) -> f[n]`; `key=None` means the deterministic model."""
@@ -134,6 +135,38 @@ def of_scores(loss: Callable[[Array, Array], Array], model: Any) -> Partial:
     if not callable(loss):
         raise TypeError(f"loss must be a function of scores and labels, got {type(loss).__name__}")
     return Partial(_apply_then, Static(loss), as_partial(model.apply))
+
+
+def fairness(objective: Callable[..., Array], model: Any, *, num_groups: int, **options: Any) -> Partial:
+    """A fairness loss of a model's scores, as `badrjax.fairbinn` takes it.
+
+    Args:
+        objective: `(scores, labels, groups, num_groups, weight, **options) -> f[]`, one of those of scores in
+            `badrjax.objectives`.
+        model: a model with `apply`, whose scores are logits `f[n]` (two columns: their difference).
+        num_groups: static number of groups.
+        **options: of the objective; floats and arrays are leaves, everything else is part of the program.
+
+    Returns:
+        `(params, batch, key) -> f[]`.
+
+    Raises:
+        TypeError: for an objective that cannot be called.
+    """
+    if not callable(objective):
+        raise TypeError(f"objective must be a function of scores, labels and groups, got {type(objective).__name__}")
+    check_positive_integer(num_groups=num_groups)
+    numbers = {name: value for name, value in options.items() if is_number(value)}
+    static = tuple(sorted((name, value) for name, value in options.items() if name not in numbers))
+    return Partial(_fairness, Static((num_groups, static)), as_partial(objective), as_partial(model.apply), numbers)
+
+
+def _fairness(
+    config: Static, objective: Partial, apply: Partial, numbers: dict[str, Any], params: Any, batch: Batch, key: Any
+) -> Array:
+    num_groups, options = config.value
+    scores = binary_logits(apply(params, batch.x, key=key))
+    return objective(scores, batch.y, batch.group, num_groups, batch.weight, **dict(options), **numbers)
 
 
 def _apply_then(loss: Static, apply: Partial, params: Any, batch: Batch, key: Any = None) -> Array:

@@ -8,12 +8,14 @@ from badrjax.methods.cosmos_front import COSMOSFront, SelectedPreference, cosmos
 from badrjax.methods.cosmos_preferences import preference_inputs, preference_rays
 from badrjax.methods.dro import dro
 from badrjax.methods.erm import erm
+from badrjax.methods.fairbinn import FairBiNNInfo, FairBiNNState, fairbinn
 from badrjax.methods.fairlab import fairlab
 from badrjax.methods.fairlab_rounds import FairLABEpochInfo, FairLABState
 from badrjax.methods.fairlab_step import FairLABInfo
 from badrjax.methods.ffvae import FFVAEInfo, FFVAEState, ffvae
 from badrjax.methods.ffvae_networks import FFVAENetworks, FFVAEParams, fair_features, ffvae_encoder, ffvae_networks
 from badrjax.methods.group_dro import group_dro
+from badrjax.methods.layers import follower_layers
 from badrjax.methods.meta_reweighting import meta_reweighting
 from badrjax.methods.nash_meta import PROTOCOLS, forml, learning_to_reweight, meta_group_dro, nash_meta
 from badrjax.methods.upper_level import GOALS
@@ -29,6 +31,8 @@ __all__ = [
     "FFVAENetworks",
     "FFVAEParams",
     "FFVAEState",
+    "FairBiNNInfo",
+    "FairBiNNState",
     "FairLABEpochInfo",
     "FairLABInfo",
     "FairLABState",
@@ -43,11 +47,13 @@ __all__ = [
     "cosmos_front",
     "dro",
     "erm",
+    "fairbinn",
     "fairlab",
     "fair_features",
     "ffvae",
     "ffvae_encoder",
     "ffvae_networks",
+    "follower_layers",
     "forml",
     "group_dro",
     "learning_to_reweight",

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from badrjax.functions import Static
+from badrjax.functions import Static, is_number
 
 
 class Method(NamedTuple):
@@ -55,7 +54,7 @@ def optimiser_pytree(optimizer: Any) -> Partial:
             return optimizer
         if optimizer.args:
             raise TypeError("bind the optimizer's arguments by name: Partial(optax.sgd, learning_rate=0.1)")
-        numbers = {name: value for name, value in optimizer.keywords.items() if _is_number(value)}
+        numbers = {name: value for name, value in optimizer.keywords.items() if is_number(value)}
         options = tuple(sorted((n, v) for n, v in optimizer.keywords.items() if n not in numbers))
         return Partial(_construct, Static(optimizer.func), Static(options), numbers)
     raise TypeError(
@@ -89,15 +88,15 @@ def loss_and_weighted_gradient(
     return values, pull(weights_of(jax.lax.stop_gradient(values)))[0]
 
 
+def mean_loss(values: Float[Array, "n"], weight: Float[Array, "n"]) -> Float[Array, ""]:
+    """Mean of rows' losses by their frequencies; padding is not read, and padding only gives 0 with derivative 0."""
+    total = jnp.sum(weight)
+    return jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / jnp.where(total > 0, total, 1.0)
+
+
 def _built(optimizer: Static) -> optax.GradientTransformation:
     return optimizer.value
 
 
 def _construct(constructor: Static, options: Static, numbers: dict[str, Any]) -> optax.GradientTransformation:
     return constructor.value(**dict(options.value), **numbers)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool | int):
-        return False
-    return isinstance(value, float | np.ndarray | np.floating | jax.Array)

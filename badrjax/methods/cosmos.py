@@ -35,7 +35,7 @@ from badrjax.constraints import (
 from badrjax.functions import Static, as_partial
 from badrjax.groups import as_float, unit_of
 from badrjax.losses import binary_logits, cross_entropy_of_scores
-from badrjax.methods.base import Method, descend, optimiser_pytree
+from badrjax.methods.base import Method, descend, mean_loss, optimiser_pytree
 from badrjax.methods.cosmos_preferences import draw_preference, preference_inputs
 
 Gap = Literal["max", "mean", "published"]
@@ -210,10 +210,7 @@ def _step(problem: _Problem, key: Any, state: COSMOSState, batch: Batch) -> tupl
 
 def _losses(problem: _Problem, logits: Float[Array, "n"], batch: Batch) -> Float[Array, "K"]:
     """The mean loss of the task, and the smooth gap of each requirement."""
-    weight = frequencies(batch)
-    values = problem.loss.value(logits, batch.y)
-    total = jnp.sum(weight)
-    task = jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / jnp.where(total > 0, total, 1.0)
+    task = mean_loss(problem.loss.value(logits, batch.y), frequencies(batch))
     gap, mapping = problem.gap.value, problem.mapping.value
     gaps = requirement_objectives(problem.constraints, logits, batch, gap=gap, mapping=mapping)
     return jnp.concatenate([task[None], gaps])

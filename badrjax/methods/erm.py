@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.functions import Static, as_partial
-from badrjax.methods.base import Method, descend, loss_and_weighted_gradient, optimiser_pytree
+from badrjax.methods.base import Method, descend, loss_and_weighted_gradient, mean_loss, optimiser_pytree
 
 Reduction = Literal["mean", "sum", "root"]
 
@@ -93,7 +93,6 @@ def _step(
 
     values, gradient = loss_and_weighted_gradient(losses, state.params, batch, key, weights_of)
     params, opt_state = descend(optimizer, gradient, state.opt_state, state.params, weight)
-    safe_total = jnp.where(total > 0, total, 1.0)
-    loss = jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / safe_total
-    share = jnp.sum(jnp.minimum(counted(values), weight)) / safe_total
+    loss = mean_loss(values, weight)
+    share = jnp.sum(jnp.minimum(counted(values), weight)) / jnp.where(total > 0, total, 1.0)
     return ERMState(params, opt_state), ERMInfo(loss, share.astype(loss.dtype))

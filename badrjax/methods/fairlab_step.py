@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.constraints import group_rates
 from badrjax.constraints.pairs import largest_known
-from badrjax.methods.base import descend
+from badrjax.methods.base import descend, mean_loss
 from badrjax.methods.fairlab_problem import (
     Problem,
     counts_of,
@@ -82,10 +82,11 @@ def _task_loss(problem: Problem, logits: Array, batch: Batch) -> Float[Array, ""
     """The mean loss, with `group_loss` besides that by groups."""
     weight = frequencies(batch)
     values = problem.loss.value(logits, batch.y).astype(logits.dtype)
+    loss = mean_loss(values, weight)
+    if not problem.rules.value.group_loss:
+        return loss
     total = jnp.sum(weight)
-    safe = jnp.where(total > 0, total, 1.0)
-    loss = jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / safe
-    return loss + _loss_by_groups(problem, values, batch, safe) if problem.rules.value.group_loss else loss
+    return loss + _loss_by_groups(problem, values, batch, jnp.where(total > 0, total, 1.0))
 
 
 def _loss_by_groups(problem: Problem, values: Array, batch: Batch, total: Array) -> Float[Array, ""]:

@@ -14,7 +14,7 @@ from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.checks import is_concrete
 from badrjax.functions import Static, as_partial
 from badrjax.groups import group_count, group_mean
-from badrjax.methods.base import Method, descend, loss_and_weighted_gradient, optimiser_pytree
+from badrjax.methods.base import Method, descend, loss_and_weighted_gradient, mean_loss, optimiser_pytree
 
 
 class GroupDROState(NamedTuple):
@@ -107,7 +107,5 @@ def _step(
     values, gradient = loss_and_weighted_gradient(losses, state.params, batch, key, weights_of)
     mean, log_weights = ascended(values)
     params, opt_state = descend(optimizer, gradient, state.opt_state, state.params, weight)
-    total = jnp.sum(weight)
-    loss = jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / jnp.where(total > 0, total, 1.0)
-    info = GroupDROInfo(loss, jnp.where(count > 0, mean, jnp.nan), jnp.exp(log_weights))
+    info = GroupDROInfo(mean_loss(values, weight), jnp.where(count > 0, mean, jnp.nan), jnp.exp(log_weights))
     return GroupDROState(params, opt_state, log_weights.astype(state.log_weights.dtype)), info

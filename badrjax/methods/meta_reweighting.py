@@ -25,7 +25,7 @@ from badrjax.bargaining import alignment, combine, nash_weights_from_gradients
 from badrjax.batches import Batch, fill_padding, frequencies
 from badrjax.functions import Static, as_partial
 from badrjax.hypergradients import alignments_from, linearised_losses
-from badrjax.methods.base import Method, descend, optimiser_pytree
+from badrjax.methods.base import Method, descend, mean_loss, optimiser_pytree
 from badrjax.methods.meta_options import (
     Diagnostics,
     Fallback,
@@ -371,7 +371,7 @@ def _info(
         return jnp.where(stage < 2, jnp.all(gains | ~upper.present).astype(weight.dtype), jnp.nan)
 
     return MetaInfo(
-        loss=jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / safe_total,
+        loss=mean_loss(values, weight),
         cell_losses=upper.losses,
         protocol=update.protocol,
         used_share=jnp.sum(jnp.where(weights > 0, weight, 0.0)) / safe_total,

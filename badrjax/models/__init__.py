@@ -3,7 +3,7 @@
 from badrjax.models.adapters import from_equinox, from_linen, from_nnx
 from badrjax.models.base import Model, as_model
 from badrjax.models.dropout import dropout
-from badrjax.models.networks import is_linear, linear, mlp
+from badrjax.models.networks import is_linear, linear, mlp, mlp_with_fairness
 from badrjax.models.residual import resnet18
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "is_linear",
     "linear",
     "mlp",
+    "mlp_with_fairness",
     "resnet18",
 ]

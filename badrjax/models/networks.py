@@ -42,10 +42,21 @@ def mlp(
     Raises:
         ValueError: for widths that are not positive or a rate outside `[0, 1)`.
     """
+    return _perceptron(num_features, tuple(hidden), num_outputs, dropout, masks)
+
+
+def _perceptron(
+    num_features: int,
+    widths: tuple[int, ...],
+    num_outputs: int,
+    dropout: float | Array,
+    masks: MaskGenerator,
+    names: tuple[str, ...] = (),
+) -> Model:
     _check_widths(
         num_features=num_features,
         num_outputs=num_outputs,
-        **{f"hidden[{i}]": h for i, h in enumerate(hidden)},
+        **{f"hidden[{i}]": width for i, width in enumerate(widths)},
     )
     if is_concrete(dropout) and not np.all((np.asarray(dropout) >= 0) & (np.asarray(dropout) < 1)):
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
@@ -53,8 +64,48 @@ def mlp(
         raise ValueError(f"masks must be 'hash' or 'threefry', got {masks!r}")
     # A rate of exactly 0 that is not swept needs no masks at all.
     static_zero = isinstance(dropout, int | float) and dropout == 0
-    module = _MLP(tuple(hidden), num_outputs, _fan_in_uniform)
+    module = _MLP(widths, num_outputs, _fan_in_uniform, names=names)
     return _of_module(module, num_features, None if static_zero else dropout, masks)
+
+
+def mlp_with_fairness(
+    num_features: int,
+    hidden: Sequence[int] = (128, 128, 128),
+    fairness: Sequence[int] = (128,),
+    *,
+    position: int = 1,
+    dropout: float | Array = 0.0,
+    masks: MaskGenerator = "hash",
+) -> Model:
+    """The network of FairBiNN: a perceptron with a block of fairness layers among its hidden ones.
+
+    The layers are `hidden_0`, ..., the block `fairness_0`, ... after `position` of them, and `output`, one logit. So
+    `badrjax.follower_layers("fairness")` tells the block from the others. Linear layers with ReLU throughout, started
+    as those of `mlp`. The published network of Adult is `hidden=(101, 101, 101), fairness=(101,)`, that of Health
+    `hidden=(125,) * 4, fairness=(125,)`.
+
+    Args:
+        num_features: width of the input, `>= 1`.
+        hidden: widths of the accuracy layers.
+        fairness: widths of the fairness layers, at least one.
+        position: how many accuracy layers come before them, 0 to `len(hidden)`.
+        dropout: as for `mlp`, after each hidden layer of either kind.
+        masks: as for `mlp`.
+
+    Raises:
+        ValueError: for widths that are not positive, no fairness layer, a position outside the network, or a rate
+            outside `[0, 1)`.
+    """
+    if not fairness:
+        raise ValueError("fairness must give the width of at least one layer; use badrjax.models.mlp without any")
+    if isinstance(position, bool) or not isinstance(position, int | np.integer) or not 0 <= position <= len(hidden):
+        raise ValueError(f"position must be from 0 to {len(hidden)}, the number of accuracy layers, got {position!r}")
+    for kind, widths in (("hidden", hidden), ("fairness", fairness)):
+        _check_widths(**{f"{kind}[{i}]": width for i, width in enumerate(widths)})
+    named = [(f"hidden_{i}", width) for i, width in enumerate(hidden)]
+    named[position:position] = [(f"fairness_{i}", width) for i, width in enumerate(fairness)]
+    names, sizes = zip(*named, strict=True)
+    return _perceptron(num_features, sizes, 1, dropout, masks, names)
 
 
 def linear(num_features: int, num_outputs: int = 1, *, intercept: bool = True) -> Model:
@@ -83,11 +134,12 @@ class _MLP(nn.Module):
     num_outputs: int
     initialiser: Callable[[int], Any]
     intercept: bool = True
+    names: tuple[str, ...] = ()  # of the hidden layers, where not hidden_0, hidden_1, ...
 
     @nn.compact
     def __call__(self, x: Array, key: Any, rate: Any, masks: MaskGenerator) -> Array:
         for index, width in enumerate(self.hidden):
-            x = nn.relu(self._dense(width, x, f"hidden_{index}"))
+            x = nn.relu(self._dense(width, x, self.names[index] if self.names else f"hidden_{index}"))
             if key is not None and rate is not None:
                 x = drop_out(jax.random.fold_in(key, index), x, rate, masks)
         scores = self._dense(self.num_outputs, x, "output")

@@ -28,6 +28,12 @@ def group_variance(losses, params, batch):
     return bx.objectives.variance(*bx.objectives.group_losses(values, batch.group, NUM_GROUPS, batch.weight))
 
 
+def follow(**options):
+    """Options of FairBiNN on the network below, whose output layer follows."""
+    fairness = bx.losses.fairness(bx.objectives.squared_disparity, network(0.0), num_groups=NUM_GROUPS)
+    return {"fairness": fairness, "labels": bx.follower_layers("output"), "fairness_weight": 0.5, **options}
+
+
 CASES = {
     "erm": lambda losses, optimizer, _: bx.erm(losses, optimizer),
     "erm-root": lambda losses, optimizer, _: bx.erm(losses, optimizer, reduction="root"),
@@ -40,6 +46,15 @@ CASES = {
     ),
     "badr-batch": lambda losses, optimizer, _: bx.badr(
         losses, optimizer, variance_of_groups(losses), num_groups=NUM_GROUPS, clip=0.01, damping=0.1
+    ),
+    "fairbinn": lambda losses, optimizer, _: bx.fairbinn(losses, optimizer, **follow()),
+    "fairbinn-accumulated": lambda losses, optimizer, _: bx.fairbinn(
+        losses, optimizer, **follow(rule="accumulated", follower_steps=2)
+    ),
+    "fairbinn-lagrangian": lambda losses, optimizer, _: bx.fairbinn(losses, optimizer, **follow(rule="lagrangian")),
+    "fairbinn-total": lambda losses, optimizer, _: bx.fairbinn(losses, optimizer, **follow(rule="total")),
+    "fairbinn-implicit": lambda losses, optimizer, _: bx.fairbinn(
+        losses, optimizer, **follow(rule="total", response="implicit", damping=1.0)
     ),
     "learning_to_reweight": lambda losses, optimizer, validation: bx.learning_to_reweight(
         losses, optimizer, validation, num_groups=NUM_GROUPS
@@ -67,9 +82,20 @@ CASES = {
 }
 # A second variant of a family, or another goal of the same step, costs a minute of compilation and rarely says
 # anything new.
-VARIANTS = ("badr-batch", "nash_meta-cells", "forml", "meta_group_dro", "erm-root", "dro-sum", "dro-chi")
+VARIANTS = (
+    "badr-batch",
+    "fairbinn-accumulated",
+    "fairbinn-lagrangian",
+    "fairbinn-implicit",
+    "nash_meta-cells",
+    "forml",
+    "meta_group_dro",
+    "erm-root",
+    "dro-sum",
+    "dro-chi",
+)
 # One method stands for all in the tests that compile whole runs.
-OF_ONE_FAMILY = ("badr", "erm", "dro", "learning_to_reweight")
+OF_ONE_FAMILY = ("badr", "fairbinn", "fairbinn-total", "erm", "dro", "learning_to_reweight")
 
 
 def rows(seed, num_rows):
