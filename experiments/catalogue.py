@@ -88,6 +88,22 @@ EXPERIMENTS = {
     "fairlab_figure2": Experiment(
         "experiments.fairlab_figure2", "Figure 2 of FairLAB: what the bound on the outputs' movement does"
     ),
+    "fairbinn_fronts": Experiment(
+        "experiments.fairbinn_fronts",
+        "accuracy against demographic parity of FairBiNN's four update rules, paired over seeds",
+    ),
+    "fairbinn_ablation": Experiment(
+        "experiments.fairbinn_ablation",
+        "FairBiNN by weight, depth and place of the fairness layers, and by step sizes",
+    ),
+    "fairbinn_curves": Experiment(
+        "experiments.fairbinn_curves", "losses during training of FairBiNN's rules beside the Lagrangian"
+    ),
+    "fairbinn_time": Experiment("experiments.fairbinn_time", "seconds an epoch of FairBiNN's rules"),
+    "fairbinn_game": Experiment(
+        "experiments.fairbinn_game",
+        "where FairBiNN's rules settle in a quadratic game, and where its Pareto claim holds and fails",
+    ),
 }
 
 

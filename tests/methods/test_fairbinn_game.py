@@ -8,34 +8,20 @@ import pytest
 from jax.tree_util import Partial
 
 import badrjax as bx
-from tests.methods import games
-from tests.methods.games import ETA, ROWS
-
-RULES = ("separated", "accumulated", "lagrangian", "total")
+from experiments import quadratic_games as games
+from experiments.quadratic_games import ETA, ROWS, RULES
 
 
-def method(game, rule, **options):
-    options = {"fairness_weight": ETA, "response": "implicit", **options}
-    return bx.fairbinn(
-        Partial(games.losses, game),
-        Partial(optax.sgd, learning_rate=0.1),
-        Partial(games.fairness, game),
-        rule=rule,
-        **options,
-    )
-
-
-def settle(made, num_steps=3000):
-    params = {"accuracy": jnp.zeros(2), "fairness": jnp.zeros(2)}
-    result = bx.fit(jax.random.key(0), made, params, ROWS, num_epochs=num_steps, sampler=bx.full_batch())
-    return np.concatenate([result.state.params["accuracy"], result.state.params["fairness"]]), result.steps
+def settle(game, method, num_steps=3000):
+    result = games.play(game, method, num_steps)
+    return np.asarray(result.evaluations[-1]), result.steps
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("seed", range(3))
 def test_each_rule_settles_at_its_own_point(rule, seed, x64):
     game = games.random_game(seed)
-    found, steps = settle(method(game, rule))
+    found, steps = settle(game, games.make_method(game, rule))
     np.testing.assert_allclose(found, game.settled(rule), atol=1e-9)
     assert int(steps.status[-1]) == bx.Status.SUCCESS
     others = [game.settled(other) for other in RULES if other != rule]
@@ -44,23 +30,26 @@ def test_each_rule_settles_at_its_own_point(rule, seed, x64):
 
 def test_unrolled_steps_that_solve_the_followers_problem_are_the_stackelberg_rule(x64):
     game = games.game_the_follower_wins(0)  # its Hessian by f is the identity: a step of size 1 / eta solves it
-    made = method(game, "total", response="unrolled", follower_optimizer=Partial(optax.sgd, learning_rate=1 / ETA))
-    np.testing.assert_allclose(settle(made)[0], game.settled("total"), atol=1e-9)
+    exact = Partial(optax.sgd, learning_rate=1 / ETA)
+    made = games.make_method(game, "total", response="unrolled", follower_optimizer=exact)
+    np.testing.assert_allclose(settle(game, made)[0], game.settled("total"), atol=1e-9)
 
 
 def test_more_unrolled_steps_come_nearer_to_it(x64):
     game = games.random_game(4)
     away = [
-        np.linalg.norm(settle(method(game, "total", response="unrolled", follower_steps=k))[0] - game.settled("total"))
-        for k in (1, 4, 16)
+        settle(game, games.make_method(game, "total", response="unrolled", follower_steps=steps))[0]
+        - game.settled("total")
+        for steps in (1, 4, 16)
     ]
+    away = [np.linalg.norm(each) for each in away]
     assert away[0] > 2 * away[1] > 4 * away[2]
 
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_the_number_of_follower_steps_does_not_move_the_nash_point(steps, x64):
     game = games.random_game(1)
-    found, _ = settle(method(game, "separated", follower_steps=steps))
+    found, _ = settle(game, games.make_method(game, "separated", follower_steps=steps))
     np.testing.assert_allclose(found, game.settled("separated"), atol=1e-9)
 
 
@@ -111,10 +100,7 @@ def test_under_adam_the_separated_rule_does_not_depend_on_eta(x64):
     adam = Partial(optax.adam, learning_rate=0.01)
 
     def path(rule, eta):
-        made = bx.fairbinn(
-            Partial(games.losses, game), adam, Partial(games.fairness, game), rule=rule, fairness_weight=eta
-        )
-        return settle(made, 50)[0]
+        return settle(game, games.make_method(game, rule, fairness_weight=eta, optimizer=adam), 50)[0]
 
     np.testing.assert_allclose(path("separated", 1e4), path("separated", 1.0), atol=1e-6)
     assert np.linalg.norm(path("accumulated", 1e4) - path("accumulated", 1.0)) > 0.01
