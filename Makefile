@@ -42,6 +42,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks.sweep_rates
 	$(BIN)/python -m benchmarks.badr
 	$(BIN)/python -m benchmarks.fairlab
+	$(BIN)/python -m benchmarks.fairbinn
 
 # torch is not in the lock: see benchmarks/README.md.
 $(BENCH_READY): $(READY) requirements/bench.txt

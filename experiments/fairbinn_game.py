@@ -64,7 +64,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         f"## {name}\n\n{table(frame[frame['game'] == name])}" for name in GAMES
     )
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    figure(paths).savefig(settings.out / "game.png", dpi=150)
+    figure(paths).savefig(settings.out / "game.png", dpi=110)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return frame
 
