@@ -8,6 +8,7 @@ from typing import Any
 
 # By module: what the library is called, and the extra that installs it.
 LIBRARIES = {
+    "PIL.Image": ("Pillow", "data"),
     "fairlearn.reductions": ("fairlearn", "experiments"),
     "orbax.checkpoint": ("orbax-checkpoint", "checkpoints"),
     "pandas": ("pandas", "data"),

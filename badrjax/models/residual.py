@@ -31,6 +31,7 @@ def resnet18(
     groups: int | None = None,
     blocks: Sequence[int] = (2, 2, 2, 2),
     convolutions: Convolutions = "direct",
+    fairness: Sequence[int] = (),
 ) -> Model:
     """ResNet-18 (He et al. 2016) in the form for small images: a 3x3 stem of stride 1 and no max-pooling.
 
@@ -52,6 +53,8 @@ def resnet18(
         convolutions: how they are computed, to the same numbers up to rounding: `"direct"` by XLA's convolution, the
             one for accelerators, or `"patches"` by a matrix product with the patches of the image, which takes nine
             times the memory of an activation; on a CPU it trains about ten times faster, and seeds can be mapped over.
+        fairness: widths of linear layers with ReLU before the output, `fairness_0`, ...: the image form of FairBiNN,
+            see `badrjax.follower_layers`.
 
     Returns:
         A `Model` whose `apply` takes images `[n, height, width, channels]`, or their rows
@@ -70,6 +73,7 @@ def resnet18(
     sizes = {f"image_shape[{i}]": size for i, size in enumerate(shape)} | {
         f"blocks[{i}]": b for i, b in enumerate(blocks)
     }
+    sizes |= {f"fairness[{i}]": size for i, size in enumerate(fairness)}
     check_positive_integer(**sizes, num_outputs=num_outputs, width=width)
     if groups is None:
         groups = _default_groups(width)
@@ -78,7 +82,7 @@ def resnet18(
         raise ValueError(f"groups must divide width {width}, got {groups}")
     if convolutions not in ("direct", "patches"):
         raise unknown_name("way of convolution", str(convolutions), ("direct", "patches"))
-    module = _ResNet(shape, num_outputs, width, groups, tuple(blocks), convolutions)
+    module = _ResNet(shape, num_outputs, width, groups, tuple(blocks), convolutions, tuple(fairness))
     example = jax.ShapeDtypeStruct((1, math.prod(shape)), jnp.float32)
     apply = from_linen(module, example).apply
     return Model(Partial(_init, Static((module, example.shape))), apply)
@@ -116,6 +120,7 @@ class _ResNet(nn.Module):
     groups: int
     blocks: tuple[int, ...]
     convolutions: Convolutions
+    fairness: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -127,7 +132,10 @@ class _ResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage_{stage}_block_{block}"
                 x = _Block(self.width * 2**stage, stride, self.groups, self.convolutions, name=name)(x)
-        scores = nn.Dense(self.num_outputs, param_dtype=jnp.result_type(float), name="output")(jnp.mean(x, (1, 2)))
+        x = jnp.mean(x, (1, 2))
+        for index, size in enumerate(self.fairness):
+            x = nn.relu(nn.Dense(size, param_dtype=jnp.result_type(float), name=f"fairness_{index}")(x))
+        scores = nn.Dense(self.num_outputs, param_dtype=jnp.result_type(float), name="output")(x)
         return scores[:, 0] if self.num_outputs == 1 else scores
 
 
