@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
+import badrjax as bx
 from badrjax import losses, models
 from badrjax.batches import Batch
 from badrjax.losses import binary_logits, cross_entropy_of_scores
@@ -271,3 +272,23 @@ def test_the_loss_of_scores_alone():
     scores, labels = jnp.array([[1.0, 2.0, 0.5]]), jnp.array([2])
     expected = jax.nn.logsumexp(scores[0]) - 0.5
     np.testing.assert_allclose(cross_entropy_of_scores(scores, labels), [expected], rtol=1e-6)
+
+
+def test_a_fairness_loss_is_its_objective_of_the_models_scores():
+    model = bx.models.mlp(3, (4,), 2)
+    params = model.init(jax.random.key(0))
+    random = np.random.default_rng(0)
+    batch = bx.Batch(
+        jnp.asarray(random.normal(size=(20, 3)), jnp.float32), jnp.arange(20) % 2, jnp.arange(20) % 3, jnp.ones(20)
+    )
+    loss = losses.fairness(bx.objectives.equalized_odds, model, num_groups=3, sharpness=4.0, variant="badr")
+    columns = model.apply(params, batch.x)
+    expected = bx.objectives.equalized_odds(
+        columns[:, 1] - columns[:, 0], batch.y, batch.group, 3, batch.weight, sharpness=4.0, variant="badr"
+    )
+    np.testing.assert_allclose(jax.jit(lambda f: f(params, batch, None))(loss), expected, rtol=1e-6)
+    assert jax.tree.leaves(loss) == [4.0]  # a number to sweep, and the rest part of the program
+    with pytest.raises(TypeError, match="objective must be a function"):
+        losses.fairness("equalized_odds", model, num_groups=3)
+    with pytest.raises(ValueError, match="num_groups"):
+        losses.fairness(bx.objectives.equalized_odds, model, num_groups=0)
