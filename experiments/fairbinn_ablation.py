@@ -66,6 +66,11 @@ def families(settings: Settings) -> dict[str, dict[str, list[dict[str, Any]]]]:
             for rate in (1e-5, 1e-4)
             for steps in (1, 5)
         },
+        "unrolled steps, rule D": {
+            f"{rate:g}, {steps}": over([few[0]], "total", follower_rate=rate, follower_steps=steps)
+            for rate in (1e-5, 1e-4)
+            for steps in (1, 5)
+        },
     }
 
 
@@ -135,4 +140,6 @@ def table(frame: pd.DataFrame, rows: Sequence[str]) -> str:
 
 def _text(values: np.ndarray) -> str:
     found = results.mean_interval(values)
-    return f"{found.mean:.5f}" + (f" ± {found.half_width:.5f}" if values.size > 1 else "")
+    known = int(np.isfinite(values).sum())
+    half = f" ± {found.half_width:.5f}" if values.size > 1 else ""
+    return f"{found.mean:.5f}{half}" + (f" ({known} of {values.size})" if known < values.size else "")

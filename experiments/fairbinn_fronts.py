@@ -28,9 +28,11 @@ GAPS = {"soft_dp": "soft DP", "hard_dp": "hard DP", "equalized_odds": "equalized
 WORST_GAP = 0.2
 """With the error of the majority class, the corner from which hypervolumes are measured, fixed before any run."""
 PAIRS = (
-    ("accumulated", "lagrangian"), ("separated", "lagrangian"), ("total", "lagrangian"), ("total", "separated"),
-    ("accumulated", "separated"),
+    ("accumulated", "lagrangian"), ("accumulated_fast", "lagrangian"), ("separated", "lagrangian"),
+    ("total", "lagrangian"), ("total", "separated"), ("accumulated", "separated"),
 )  # fmt: skip
+NAMES = {"none": "none", "separated": "A", "accumulated": "B", "accumulated_fast": "B fast", "lagrangian": "C",
+         "total": "D"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def report(one: Loaded, curves: Mapping[str, Curves], frame: pd.DataFrame, setti
     sizes = ", ".join(f"{name} {curve.test['accuracy'].shape[1]}" for name, curve in curves.items())
     parts = [
         f"## {one.name}\n",
-        f"{settings.seeds} seeds, {settings.epochs} epochs, protocol {settings.protocol}; candidates: {sizes}.\n",
+        f"{settings.seeds} seeds, {settings.epochs} epochs, protocol {settings.protocol}; candidates: {sizes}."
+        f"{fairbinn_runs.refused_sentence(one)}\n",
     ]
     for chosen_on in ("validation", "test"):
         part = frame[frame["chosen_on"] == chosen_on]
@@ -175,18 +178,20 @@ def _volumes(frame: pd.DataFrame) -> str:
 
 
 def _differences(frame: pd.DataFrame) -> str:
+    """Paired differences, a star where Bonferroni's interval over the whole table leaves out 0."""
+    columns = [(gap, "hypervolume", None, 5) for gap in GAPS]
+    columns += [("soft_dp", "accuracy", level, 4) for level in LEVELS]
+    level = 0.05 / (len(PAIRS) * len(columns))
     body = []
-    for first, second in PAIRS:
-        cells = [
-            _difference(*(_values(frame, rule, gap, "hypervolume") for rule in (first, second)), 5) for gap in GAPS
-        ]
-        at = [
-            _difference(*(_values(frame, rule, "soft_dp", "accuracy", level) for rule in (first, second)), 4)
-            for level in LEVELS
-        ]
-        body.append([f"{RULES[first][0]} - {RULES[second][0]}", *cells, *at])
-    names = (*(f"hypervolume, {gap}" for gap in GAPS.values()), *(f"accuracy at {level:g}" for level in LEVELS))
-    return results.markdown_table(["pair", *names], body)
+    for pair in PAIRS:
+        cells = []
+        for gap, metric, at, decimals in columns:
+            first, second = (_values(frame, rule, gap, metric, at) for rule in pair)
+            cells.append(_difference(first, second, decimals, level))
+        body.append([f"{NAMES[pair[0]]} - {NAMES[pair[1]]}", *cells])
+    names = (*(f"hypervolume, {gap}" for gap in GAPS.values()), *(f"accuracy at {at:g}" for at in LEVELS))
+    note = f"\n± at 95% for each cell alone; * where the interval at {100 * (1 - level):.2f}% leaves out 0.\n"
+    return results.markdown_table(["pair", *names], body) + note
 
 
 def _matched(frame: pd.DataFrame) -> str:
@@ -213,15 +218,16 @@ def _interval(values: np.ndarray, decimals: int) -> str:
     return f"{found.mean:.{decimals}f}{half}{lacking}"
 
 
-def _difference(first: np.ndarray, second: np.ndarray, decimals: int) -> str:
-    """Mean of the paired differences with its half-width, starred where the interval leaves out 0."""
+def _difference(first: np.ndarray, second: np.ndarray, decimals: int, level: float) -> str:
+    """Mean of the paired differences with its half-width, and of how many seeds where some lack a pair."""
     apart = first - second
     known = apart[np.isfinite(apart)]
     if known.size < 2:
         return "none"
     found = results.mean_interval(known)
-    star = " *" if abs(found.mean) > found.half_width else ""
-    return f"{found.mean:+.{decimals}f} ± {found.half_width:.{decimals}f}{star}"
+    star = " *" if abs(found.mean) > results.mean_interval(known, ci=1 - level).half_width else ""
+    lacking = f" ({known.size} of {apart.size})" if known.size < apart.size else ""
+    return f"{found.mean:+.{decimals}f} ± {found.half_width:.{decimals}f}{star}{lacking}"
 
 
 def figure(one: Loaded, curves: Mapping[str, Curves]) -> Any:

@@ -33,9 +33,11 @@ RULES = {
     "none": "no fairness",
     "separated": "A, separated (text)",
     "accumulated": "B, accumulated (code)",
+    "accumulated_fast": "B, fairness layers as fast",
     "lagrangian": "C, Lagrangian",
-    "total": "D, total derivative",
+    "total": "D, one unrolled step",
 }
+"""What is compared. B has the published step size of its fairness layers, and once that of all others, as C."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class RunOptions:
     seeds: int = 10
     """Seeds 0, 1, ... of initial weights and of the order of rows; the same for all rules, so that they are paired."""
     protocol: Protocol = "default"
-    """The intended loss on shuffled rows scaled by the training ones, or what the published code does."""
+    """The intended loss on shuffled rows scaled by the training ones; or the published loss, eta as the code has it,
+    rows in the order of the file and each part scaled alone. Either way validation rows are held out."""
     epochs: int = EPOCHS
     """Passes over the training rows."""
     split_seed: int = 0
@@ -87,7 +90,7 @@ def trial_of(rule: str, **changes: Any) -> dict[str, Any]:
     row = {
         "rule": rule,
         "eta": 0.0 if rule == "none" else 50.0,
-        "follower_rate": LEADER_RATE if rule in ("none", "lagrangian") else FOLLOWER_RATE,
+        "follower_rate": FOLLOWER_RATE if rule in ("separated", "accumulated", "total") else LEADER_RATE,
         "follower_steps": 1,
         "follower": "adam",
         "num_fairness": 1,
@@ -101,7 +104,7 @@ def trial_of(rule: str, **changes: Any) -> dict[str, Any]:
 
 def front_trials(etas: Sequence[float], follower_rates: Sequence[float]) -> list[dict[str, Any]]:
     """The settings of each rule's front: over eta where it has a say, over the follower's step size elsewhere."""
-    by_eta = [trial_of(rule, eta=eta) for rule in ("accumulated", "lagrangian") for eta in etas]
+    by_eta = [trial_of(rule, eta=eta) for rule in ("accumulated", "accumulated_fast", "lagrangian") for eta in etas]
     by_rate = [trial_of(rule, follower_rate=rate) for rule in ("separated", "total") for rate in follower_rates]
     return [trial_of("none"), *by_eta, *by_rate]
 
@@ -152,14 +155,14 @@ def write(
 def check_positive(**values: Sequence[float]) -> None:
     """Raise `ValueError` unless each is at least one number, all distinct and positive."""
     for name, given in values.items():
-        if not given or min(given) <= 0 or len(set(given)) < len(given):
-            raise ValueError(f"{name} must be distinct and > 0, at least one, got {given}")
+        if not given or not all(0 < value < np.inf for value in given) or len(set(given)) < len(given):
+            raise ValueError(f"{name} must be distinct, finite and > 0, at least one, got {given}")
 
 
 def check_datasets(datasets: Sequence[str]) -> None:
     """Raise `ValueError` for no datasets, or unknown ones."""
-    if not datasets or not set(datasets) <= set(SOURCES):
-        raise ValueError(f"datasets must be among {', '.join(SOURCES)}, got {datasets}")
+    if not datasets or not set(datasets) <= set(SOURCES) or len(set(datasets)) < len(datasets):
+        raise ValueError(f"datasets must be among {', '.join(SOURCES)}, each once, got {datasets}")
 
 
 def check(settings: RunOptions) -> None:
@@ -177,7 +180,34 @@ def sweep(name: str, rows: Rows, trials: Sequence[Mapping[str, Any]], settings: 
     fixed = Static((settings.protocol, settings.epochs, SOURCES[name].hidden, SOURCES[name].width))
     run = Partial(train, settings=fixed, rows=rows)
     where = settings.store / f"{name}-{settings.protocol}-{settings.epochs}epochs-split{settings.split_seed}"
-    return bx.sweep(run, table, store=where, block=settings.block, progress=True).frame()
+    return without_refused(bx.sweep(run, table, store=where, block=settings.block, progress=True).frame())
+
+
+def without_refused(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with NaN for all results from the first epoch on in which a step was refused, see `refused`."""
+    names = [name for name in runs.columns if name.startswith(("test.", "validation.", "steps."))]
+    runs = runs.copy()
+    for row in runs.index[refused(runs)]:
+        first = int(np.argmax(~(np.asarray(runs.at[row, "steps.status"]) == 0)))
+        for name in names:
+            values = np.array(runs.at[row, name], float)
+            values[first:] = np.nan
+            runs.at[row, name] = values
+    return runs
+
+
+def refused(runs: pd.DataFrame) -> np.ndarray:
+    """Which runs had a step whose loss or result was not finite, `bool[len(runs)]`."""
+    return np.array([bool(np.any(~(np.asarray(status) == 0))) for status in runs["steps.status"]])
+
+
+def refused_sentence(one: Loaded) -> str:
+    """How many runs had one, for the head of a report; nothing where none had."""
+    mine = one.runs[refused(one.runs)]
+    if mine.empty:
+        return ""
+    by_rule = ", ".join(f"{RULES[rule]} {count}" for rule, count in mine["rule"].value_counts(sort=False).items())
+    return f" In {len(mine)} of {len(one.runs)} runs a step was not finite ({by_rule}): left out from there on."
 
 
 def train(key: jax.Array, rule: str, *, settings: Static, rows: Rows, **trial: Any) -> dict[str, Any]:
@@ -232,7 +262,7 @@ def make_method(
             factor=0.5 if rule in ("none", "lagrangian") else 0.9,
             every=every * follower_steps,
         ),
-        rule="lagrangian" if rule == "none" else rule,  # type: ignore[arg-type]
+        rule={"none": "lagrangian", "accumulated_fast": "accumulated"}.get(rule, rule),  # type: ignore[arg-type]
         fairness_weight=scale * eta,
         follower_steps=follower_steps,
     )

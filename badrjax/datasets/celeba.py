@@ -39,8 +39,8 @@ def celeba_from_files(
         A `Dataset` of pixels in [0, 1], `feature_shape` `(height, width, 3)`, as `badrjax.models.resnet18` takes them.
 
     Raises:
-        ValueError: for an attribute that is not there (with those that are), values other than 1 and -1, a list that
-            ends early, or more images than it has.
+        ValueError: for an attribute that is not there (with those that are) or has one value, values other than 1 and
+            -1, a list that ends early, or more images than it has.
         FileNotFoundError: for an image that is not there (which).
         ModuleNotFoundError: where Pillow is not installed.
     """
@@ -50,6 +50,11 @@ def celeba_from_files(
         if name not in names:
             raise ValueError(f"{attributes} has no attribute {name!r}; it has {', '.join(names)}")
     y, group = (values[:, names.index(name)] > 0 for name in (label, sensitive))
+    if label == sensitive:
+        raise ValueError(f"label and sensitive must be two attributes, and both are {label!r}")
+    for name, column in ((label, y), (sensitive, group)):
+        if np.unique(column).size < 2:
+            raise ValueError(f"attribute {name!r} has one value in the {len(files)} images read; read more of them")
     height, width = size
     x = np.empty((len(files), height * width * 3), np.float32)
     for row, file in enumerate(files):

@@ -97,19 +97,25 @@ def graph_from_files(
             number is 1, as FairGNN takes them), the sensitive attribute, and numbers, the features.
         edges: text file with two identifiers a line. Edges count in both directions, once; loops are left out.
         label: column of the label.
-        sensitive: column of the attribute, which is no feature.
+        sensitive: column of the attribute, which is no feature; a negative value is a group like any other.
         identifier: column of the identifiers, unique integers.
 
     Raises:
-        ValueError: for missing columns, repeated identifiers, features that are no finite numbers, labels of one
-            class, an attribute with one value, or edges of unknown nodes (which).
+        ValueError: for missing columns, one column in two places, identifiers that are repeated or no integers,
+            features or labels that are no finite numbers, labels of one class, an attribute with one value, or edges
+            of unknown nodes (which).
         FileNotFoundError: for files that are not there.
     """
     table: pd.DataFrame = require("pandas", "reading graphs").read_csv(nodes)
     missing = [name for name in (identifier, label, sensitive) if name not in table.columns]
     if missing:
         raise ValueError(f"{nodes} has no column {missing[0]!r}; its columns are {', '.join(table.columns[:10])}, ...")
+    if len({identifier, label, sensitive}) < 3:
+        raise ValueError("identifier, label and sensitive must be three columns of the nodes")
     ids = table[identifier].to_numpy()
+    for name, kinds in ((identifier, "iu"), (label, "iufb")):
+        if table[name].to_numpy().dtype.kind not in kinds or table[name].isna().any():
+            raise ValueError(f"column {name!r} of {nodes} must hold {'integers' if kinds == 'iu' else 'numbers'}")
     if len(np.unique(ids)) < len(ids):
         raise ValueError(f"{nodes} has identifier {table[identifier][table[identifier].duplicated()].iloc[0]} twice")
     names = tuple(str(name) for name in table.columns if name not in (identifier, label, sensitive))
@@ -154,14 +160,15 @@ def graph_splits(graph: Graph, seed: int, *, num_labels: int | None = None) -> S
 def _features(table: pd.DataFrame, names: tuple[str, ...], where: object) -> np.ndarray:
     for name in names:
         column = table[name].to_numpy()
-        if column.dtype.kind not in "biuf" or not np.isfinite(column).all():
-            raise ValueError(f"column {name!r} of {where} must hold finite numbers")
+        if column.dtype.kind not in "biuf" or not (np.abs(column.astype(float)) < np.finfo(np.float32).max).all():
+            raise ValueError(f"column {name!r} of {where} must hold finite numbers (as float32)")
     return table[list(names)].to_numpy(np.float32)
 
 
 def _edges(ids: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
-    pairs = np.loadtxt(path, dtype=np.int64, ndmin=2)
-    if pairs.size and pairs.shape[1] != 2:
+    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    pairs = np.loadtxt(lines, dtype=np.int64, ndmin=2) if lines else np.empty((0, 2), np.int64)
+    if pairs.shape[1] != 2:
         raise ValueError(f"{path} must have two identifiers a line, and has {pairs.shape[1]}")
     order = np.argsort(ids, kind="stable")
     place = np.clip(np.searchsorted(ids[order], pairs), 0, len(ids) - 1)

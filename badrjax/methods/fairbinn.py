@@ -12,14 +12,18 @@ Four update rules are offered, which settle at different points:
 | `"separated"` (A, the paper's text) | `eta F` | `L` at the new f | Nash: `grad_a L = 0`, `grad_f F = 0` |
 | `"accumulated"` (B, its code) | `eta F` | `L`, and `eta F` at the old f | `grad_a (L + eta F) = 0`, `grad_f F = 0` |
 | `"lagrangian"` (C, its baseline) | `L + eta F` | `L + eta F` | `grad (L + eta F) = 0`: Pareto stationary |
-| `"total"` (D) | `eta F` | `L(a, f*(a))`, a total derivative | Stackelberg |
+| `"total"` (D) | `eta F` | `L(a, f*(a))`, a total derivative | Stackelberg, as far as `response` is that of f* |
 
 The published loop resets gradients once a batch, so what its fairness step leaves in the accuracy layers is added to
 their own: it runs B, where its text has A. Neither A nor B takes the follower's response into account, as D does, and
 only C's points are Pareto stationary in general (see `tests/methods/test_fairbinn_game.py`).
 
-An optimiser such as Adam, whose steps do not depend on the scale of the gradient, makes A independent of `eta`; what
-moves it are the two step sizes and the number of the follower's steps.
+One unrolled step of the follower, the default of D, is a short look ahead and settles between A and the Stackelberg
+point; more steps, or an implicit response, come to it.
+
+An optimiser such as Adam, whose steps do not depend on the scale of the gradient, makes A independent of `eta` (as far
+as gradients are large beside Adam's `eps`). What moves it are the two step sizes and the number of the follower's
+steps.
 """
 
 from __future__ import annotations
@@ -148,17 +152,20 @@ def fairbinn(
         optimizer: of the leader; an optax transformation or `Partial(optax.adam, learning_rate=...)`.
         fairness: `(params, batch, key) -> f[]`, such as `badrjax.losses.fairness(...)`; groups that a batch lacks must
             take no part in it.
-        labels: `labels(params) -> pytree of "leader" and "follower"`, as the label function of `optax.partition`; part
-            of the program. `None` is `badrjax.follower_layers("fairness")`.
+        labels: `labels(params) -> pytree of "leader" and "follower"`, as the label function of `optax.partition`: a
+            label for each parameter, or for all below a node; part of the program. `None` is
+            `badrjax.follower_layers("fairness")`.
         follower_optimizer: of the follower; `None` is one like `optimizer`.
         rule: see the table.
         fairness_weight: `eta >= 0`, a leaf.
         follower_steps: of the follower for one of the leader, on the same batch, `>= 1`; 1 for `"lagrangian"`, whose
-            blocks move together. `"accumulated"` takes the leader's share of `F` where the first one starts.
+            blocks move together (so an optimiser that reads all gradients at once, to clip them say, sees one
+            block). `"accumulated"` takes the leader's share of `F` where the first one starts.
         response: of `"total"`, what stands for `f*(a)`: the follower after its `"unrolled"` steps, differentiated
             through the optimiser, or the `"implicit"` derivative where they end, exact where `grad_f F = 0`.
-        damping: `>= 0`, a leaf; added to the Hessian of `eta F` in an implicit response, at the price of a bias:
-            without it the system of a network, which is singular, has no solution. The unit is that of `eta F`.
+        damping: `>= 0`, a leaf; added to the Hessian of `F` (without `eta`) in an implicit response, at the price of a
+            bias: without it the system of a network, which is singular, has no solution, and nor has that of a batch
+            without groups to compare.
         solver: of an implicit response, a lineax solver; `None` is conjugate gradients.
 
     Returns:
@@ -258,7 +265,7 @@ def _implicit(problem: _Problem, leader: Any, follower: Any, opt_state: Any, bat
     (follower, opt_state), seen = _follow(problem, leader, follower, opt_state, batch, keys[0])
     key = jax.random.fold_in(keys[0], 0)
     gradient, info = implicit_hypergradient_with_info(
-        lambda f, a: problem.fair(a, f, batch, key)[0],
+        lambda f, a: problem.fair(a, f, batch, key)[1],
         lambda f, a: problem.accuracy(a, f, batch, keys[1]),
         follower,
         leader,
@@ -296,7 +303,8 @@ def _follow(
 
 def _differentiable(gradient: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The gradient, a constant where its square underflows, as of a dead ReLU: Adam's root has no derivative at 0."""
-    smallest = 1e6 * jnp.finfo(gradient.dtype).tiny
+    tiny = float(jnp.finfo(gradient.dtype).tiny)
+    smallest = 1e6 * tiny if tiny < 1e-30 else tiny  # float16 has no room for a margin
     return jnp.where(jnp.square(gradient) < smallest, jax.lax.stop_gradient(gradient), gradient)
 
 

@@ -63,20 +63,24 @@ def split(params: Any, labels: Callable[[Any], Any] | Partial) -> tuple[Any, Any
 
     Args:
         params: pytree of arrays.
-        labels: `labels(params) ->` pytree like `params` of `"leader"` and `"follower"`.
+        labels: `labels(params) ->` pytree like `params`, or like its upper part, of `"leader"` and `"follower"`.
 
     Raises:
         ValueError: for labels that miss a parameter, name neither block, or leave one empty.
     """
     named, structure = jax.tree_util.tree_flatten_with_path(params)
-    found = dict(jax.tree_util.tree_flatten_with_path(labels(params), is_leaf=lambda leaf: leaf is None)[0])
+    given = dict(jax.tree_util.tree_flatten_with_path(labels(params), is_leaf=lambda leaf: leaf is None)[0])
     layers = ", ".join(sorted({_name(path[0]) for path, _ in named if path}))
+    found = {}
     for path, _ in named:
-        if (label := found.get(path)) not in BLOCKS:
+        # Its own label, or that of the nearest node above it.
+        label = next((given[path[:i]] for i in range(len(path), -1, -1) if path[:i] in given), None)
+        if label not in BLOCKS:
             what = "misses" if label is None else f"calls {label!r}"
             raise ValueError(
                 f"labels {what} params{keystr(path)}: every parameter must be 'leader' or 'follower' (layers: {layers})"
             )
+        found[path] = label
     for block in BLOCKS:
         if block not in found.values():
             raise ValueError(f"labels leave no parameter for the {block} (layers: {layers})")

@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from badrjax.checks import check_groups, check_positive_integer, unknown_name
+from badrjax.checks import check_groups, check_positive_integer, is_concrete, unknown_name
 from badrjax.functions import Static
 from badrjax.models.base import Model
 from badrjax.models.dropout import dropout as drop_out
@@ -39,7 +39,8 @@ def graph_with_fairness(
 
     `"gcn"` is `D^{-1/2} (A + I) D^{-1/2} X W + b` (Kipf and Welling 2017); `"gat"` weights the neighbours and the node
     itself by the softmax of `leakyrelu(p . W x_i + q . W x_j)`, slope 0.2, one head (Velickovic et al. 2018). Layers
-    are named `hidden_0`, `fairness_0`, ..., `output`. Weights and biases start uniform in `±1/sqrt(fan_in)`.
+    are named `hidden_0`, `fairness_0`, ..., `output`. Weights, biases, p and q start uniform in
+    `±1/sqrt(width of the input)` of their layer.
 
     Args:
         features: of all nodes.
@@ -54,8 +55,8 @@ def graph_with_fairness(
         A `Model` whose `apply` takes numbers of nodes `int[n]` and gives logits `f[n]`.
 
     Raises:
-        ValueError: for widths that are not positive, no fairness layer, an unknown encoder, or edges of nodes that are
-            not there.
+        ValueError: for widths that are not positive, no fairness layer, an unknown encoder, a rate outside `[0, 1)`, or
+            edges of nodes that are not there.
     """
     if encoder not in ("gcn", "gat"):
         raise unknown_name("encoder", encoder, ("gcn", "gat"))
@@ -64,6 +65,8 @@ def graph_with_fairness(
     check_positive_integer(hidden=hidden, **{f"fairness[{i}]": width for i, width in enumerate(fairness)})
     if np.ndim(features) != 2 or np.ndim(edges) != 2 or np.shape(edges)[0] != 2:
         raise ValueError(f"features must be [N, F] and edges [2, E], got {np.shape(features)} and {np.shape(edges)}")
+    if is_concrete(dropout) and not np.all((np.asarray(dropout) >= 0) & (np.asarray(dropout) < 1)):
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     num_nodes = features.shape[0]
     check_groups(jnp.asarray(edges).reshape(-1), num_nodes, "edges")
     loops = jnp.arange(num_nodes, dtype=jnp.int32)

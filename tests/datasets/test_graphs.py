@@ -68,6 +68,10 @@ def test_parts_hold_labelled_nodes_once(files):
         ("\n3,0", "\n7,0", "identifier 7 twice"),
         ("20,2.0", "old,2.0", "column 'age' .* finite numbers"),
         ("20,2.0", ",2.0", "column 'age' .* finite numbers"),
+        ("20,2.0", "1e300,2.0", "column 'age' .* finite numbers"),
+        ("7,1,1", "7,rich,1", "column 'SALARY' .* must hold numbers"),
+        ("7,1,1", "x7,1,1", "column 'user_id' .* must hold integers"),
+        ("7,1,1", ",1,1", "column 'user_id' .* must hold integers"),
     ],
 )
 def test_wrong_nodes(files, old, new, message):
@@ -86,7 +90,17 @@ def test_nothing_to_compare_or_to_learn(files):
         read(files)
 
 
+def test_a_graph_without_edges(files):
+    files[1].write_text("\n")
+    assert read(files).edges.shape == (2, 0)
+
+
 def test_wrong_edges_and_files(files, tmp_path):
+    with pytest.raises(ValueError, match="three columns"):
+        read(files, sensitive="SALARY")
+    files[1].write_text("7 3 1\n")
+    with pytest.raises(ValueError, match="two identifiers a line, and has 3"):
+        read(files)
     files[1].write_text("7 33\n")
     with pytest.raises(ValueError, match="edge of node 33"):
         read(files)
@@ -122,6 +136,10 @@ def test_wrong_faces(faces):
     listing = faces / "list.txt"
     with pytest.raises(ValueError, match="no attribute 'Bald'; it has Smiling, Male"):
         celeba_from_files(listing, faces, label="Bald")
+    with pytest.raises(ValueError, match="two attributes"):
+        celeba_from_files(listing, faces, label="Male")
+    with pytest.raises(ValueError, match="'Smiling' has one value in the 1 images read"):
+        celeba_from_files(listing, faces, label="Smiling", num_images=1)
     with pytest.raises(ValueError, match="num_images must be from 1 to 3"):
         celeba_from_files(listing, faces, label="Smiling", num_images=4)
     (faces / "000001.png").unlink()

@@ -173,7 +173,7 @@ def test_whole_fronts_and_curves(small, store, tmp_path):
 
     curves = fairbinn_curves.Settings(**options, etas=(30.0,), out=tmp_path / "curves")
     last = fairbinn_curves.main(curves, quiet())
-    assert len(last) == 5 * 2 * 3
+    assert len(last) == 6 * 2 * 3
     assert "less C's" in (tmp_path / "curves" / "tables.md").read_text()
 
 
@@ -190,6 +190,16 @@ def test_whole_ablation(small, store, tmp_path, monkeypatch):
     wide = of_eta.pivot(index="seed", columns="row", values="value")
     np.testing.assert_allclose(wide["Adam, eta = 1"], wide["Adam, eta = 10"], atol=1e-3)  # the no-op it is
     assert (wide["SGD, eta = 1"] != wide["SGD, eta = 10"]).all()
+
+
+def test_runs_count_up_to_the_first_refused_step():
+    status = [np.zeros(4), np.array([0.0, 0.0, 0.25, 4.0]), np.array([0.0, np.nan, np.nan, np.nan])]
+    runs = pd.DataFrame({"rule": ["total"] * 3, "steps.status": status, "test.accuracy": [np.ones(4)] * 3})
+    np.testing.assert_array_equal(fairbinn_runs.refused(runs), [False, True, True])
+    kept = fairbinn_runs.without_refused(runs)["test.accuracy"]
+    assert [int(np.isfinite(values).sum()) for values in kept] == [4, 2, 1]
+    loaded = fairbinn_runs.Loaded("adult", (), "", None, runs)
+    assert "In 2 of 3 runs a step was not finite (D, one unrolled step 2)" in fairbinn_runs.refused_sentence(loaded)
 
 
 def test_times_are_of_every_rule(small, tmp_path):
@@ -216,7 +226,10 @@ def test_the_game_says_where_the_claim_fails(tmp_path):
         ({"seeds": 0}, "seeds"),
         ({"epochs": 0}, "epochs must be 1 or more"),
         ({"etas": (1.0, 1.0)}, "etas must be distinct"),
-        ({"follower_rates": (0.0,)}, "follower_rates must be distinct and > 0"),
+        ({"etas": (np.inf,)}, "etas must be distinct, finite"),
+        ({"follower_rates": (np.nan,)}, "follower_rates must be distinct, finite"),
+        ({"datasets": ("adult", "adult")}, "each once"),
+        ({"follower_rates": (0.0,)}, "follower_rates must be distinct, finite and > 0"),
     ],
 )
 def test_wrong_settings(options, message, tmp_path):

@@ -226,6 +226,27 @@ def test_labels_that_are_none(params, labels, message):
         make(labels=labels).init(jax.random.key(0), params)
 
 
+def test_a_label_stands_for_all_below_it(params):
+    by_layer = lambda params: {name: "follower" if name == "output" else "leader" for name in params}  # noqa: E731
+    leader, follower = split(params, by_layer)
+    chex.assert_trees_all_equal(follower["output"], params["output"])
+    assert jax.tree.leaves(leader["output"]) == []
+    chex.assert_trees_all_equal(join(leader, follower), params)
+    nested = {"layers": [params["hidden_0"], (params["output"],)]}
+    _, follower = split(nested, lambda _: {"layers": ["leader", ("follower",)]})
+    assert len(jax.tree.leaves(follower)) == 2
+
+
+def test_an_implicit_response_does_not_depend_on_the_weight(params):
+    moved = [
+        step(params, rule="total", response="implicit", damping=1.0, fairness_weight=eta,
+             follower_optimizer=Partial(optax.sgd, learning_rate=0.0))
+        for eta in (0.0, 5.0)
+    ]  # fmt: skip
+    assert all(info.status == bx.Status.SUCCESS for _, info in moved)
+    chex.assert_trees_all_close(moved[0][0], moved[1][0], atol=1e-6)
+
+
 def test_labels_serve_optax(params):
     labels = bx.follower_layers("fairness").value
     frozen = optax.partition({"leader": optax.sgd(1.0), "follower": optax.set_to_zero()}, labels)

@@ -44,6 +44,7 @@ def test_more_unrolled_steps_come_nearer_to_it(x64):
     ]
     away = [np.linalg.norm(each) for each in away]
     assert away[0] > 2 * away[1] > 4 * away[2]
+    assert np.linalg.norm(game.settled("separated") - game.settled("total")) > away[0]
 
 
 @pytest.mark.parametrize("steps", [2, 5])

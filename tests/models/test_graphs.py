@@ -104,6 +104,8 @@ def test_wrong_graphs():
         make(x, edges.T)
     with pytest.raises(ValueError, match="encoder"):
         make(x, edges, encoder="sage")
+    with pytest.raises(ValueError, match="dropout"):
+        make(x, edges, dropout=1.5)
     with pytest.raises(ValueError, match="fairness must give"):
         make(x, edges, fairness=())
     model = make(x, edges)
