@@ -50,7 +50,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
             runs = one.runs[one.runs["eta"].isin([0.0, eta])]
             frames.append(last_epochs(runs).assign(dataset=one.name, eta=eta))
             title = f"{one.name}, eta = {eta:g}"
-            parts += [f"## {title}\n", f"{fairbinn_runs.refused_sentence(one)}\n", table(frames[-1], settings)]
+            parts += [f"## {title}\n", f"{fairbinn_runs.refused_sentence(one)}\n".lstrip(), table(frames[-1], settings)]
             figure(one, runs, title).savefig(settings.out / f"curves-{one.name}-{eta:g}.png", dpi=150)
     return fairbinn_runs.write("curves", pd.concat(frames), "\n".join(parts), loaded, settings, console)
 

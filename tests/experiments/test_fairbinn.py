@@ -234,11 +234,13 @@ def test_the_game_says_where_the_claim_fails(tmp_path):
 )
 def test_wrong_settings(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        fairbinn_fronts.main(fairbinn_fronts.Settings(**options, out=tmp_path, store=tmp_path / "runs"), quiet())
+        fairbinn_fronts.main(
+            fairbinn_fronts.Settings(**options, out=tmp_path, store=tmp_path / "runs", cache=False), quiet()
+        )
 
 
 def test_without_any_data_the_reason_is_told(small, tmp_path):
-    settings = fairbinn_fronts.Settings(datasets=("health",), out=tmp_path, store=tmp_path / "runs")
+    settings = fairbinn_fronts.Settings(("health",), out=tmp_path, store=tmp_path / "runs", cache=False)
     with pytest.raises(FileNotFoundError, match=r"HHP_release3\.zip"):
         fairbinn_fronts.main(settings, quiet())
 
