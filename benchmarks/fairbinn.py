@@ -21,6 +21,7 @@ import torch
 from jax.tree_util import Partial
 
 import badrjax as bx
+from benchmarks.turns import seconds_in_turn
 
 ROWS, FEATURES, BATCH, WIDTH = 30_162, 101, 200, 101
 ETA, LEADER_RATE, FOLLOWER_RATE = 10_000.0, 1e-3, 1e-5
@@ -194,17 +195,10 @@ def main() -> None:
         "torch, the published loop": theirs(),
         "torch, a lean loop": lean(),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - begun)
-    base = np.array(seconds["ours, B (accumulated)"])
+    seconds = seconds_in_turn(calls, REPEATS)
+    base = seconds["ours, B (accumulated)"]
     for name, found in seconds.items():
-        low, middle, high = np.quantile(np.array(found) / base, [0.25, 0.5, 0.75])
+        low, middle, high = np.quantile(found / base, [0.25, 0.5, 0.75])
         print(f"{name:28} {np.median(found):8.3f}   {middle:5.2f} ({low:.2f} to {high:.2f}) times ours")
     together = side_by_side()
     together()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from jax.tree_util import Partial
 
 import badrjax as bx
+from benchmarks.turns import seconds_in_turn
 
 ROWS, FEATURES, BATCH, HIDDEN = 45_000, 105, 512, (300, 100)
 PENALTY, SCALE, RATE = 2.0, 10.0, 1e-3
@@ -143,17 +143,10 @@ def main() -> None:
         "ours, 1770 pairs": ours(60),
         "torch, 1770 pairs, vectorised": theirs(60, loop=False),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - begun)
-    base = np.array(seconds["ours, 10 pairs"])
+    seconds = seconds_in_turn(calls, REPEATS)
+    base = seconds["ours, 10 pairs"]
     for name, found in seconds.items():
-        print(f"{name:32} {np.median(found):8.3f}   {np.median(np.array(found) / base):6.2f} times ours at 10 pairs")
+        print(f"{name:32} {np.median(found):8.3f}   {np.median(found / base):6.2f} times ours at 10 pairs")
 
 
 if __name__ == "__main__":

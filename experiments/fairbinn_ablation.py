@@ -134,12 +134,5 @@ def table(frame: pd.DataFrame, rows: Sequence[str]) -> str:
     for row in rows:
         mine = frame[frame["row"] == row]
         values = [mine[mine["metric"] == name]["value"].to_numpy() for name in names]
-        body.append([row, *(_text(value) for value in values)])
+        body.append([row, *(fairbinn_runs.interval(value, 5) for value in values)])
     return results.markdown_table(["", *(name.replace("test.", "").replace("_", " ") for name in names)], body)
-
-
-def _text(values: np.ndarray) -> str:
-    found = results.mean_interval(values)
-    known = int(np.isfinite(values).sum())
-    half = f" ± {found.half_width:.5f}" if values.size > 1 else ""
-    return f"{found.mean:.5f}{half}" + (f" ({known} of {values.size})" if known < values.size else "")

@@ -74,18 +74,12 @@ def table(frame: pd.DataFrame, settings: Settings) -> str:
         cells = []
         for name in SHOWN:
             mine, theirs = (wide.loc[which, name].to_numpy() for which in (rule, "lagrangian"))
-            cells += [_text(mine), "" if rule == "lagrangian" else _text(mine - theirs, sign="+")]
+            apart = "" if rule == "lagrangian" else fairbinn_runs.interval(mine - theirs, 4, sign="+")
+            cells += [fairbinn_runs.interval(mine, 4), apart]
         body.append([title, *cells])
     head = [cell for label in SHOWN.values() for cell in (label, "less C's")]
     note = f"Means over the last tenth of {settings.epochs} epochs, ± half-width over {settings.seeds} seeds.\n"
     return note + "\n" + results.markdown_table(["rule", *head], body)
-
-
-def _text(values: np.ndarray, sign: str = "") -> str:
-    found = results.mean_interval(values)
-    half = f" ± {found.half_width:.4f}" if values.size > 1 else ""
-    known = int(np.isfinite(values).sum())
-    return f"{found.mean:{sign}.4f}{half}" + (f" ({known} of {values.size})" if known < values.size else "")
 
 
 def figure(one: Loaded, runs: pd.DataFrame, title: str) -> Any:

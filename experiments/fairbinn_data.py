@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 import badrjax as bx
 from badrjax import results
 from badrjax.datasets.dataset import min_max_scale, take
+from experiments.nash_runs import MISSING, Rows
 
-MISSING = (FileNotFoundError, ConnectionError, PermissionError)
+__all__ = ["MISSING", "SOURCES", "Protocol", "Rows", "Source", "check", "load", "split"]
 Protocol = Literal["default", "code"]
 VALIDATION = 0.2
 """Share of the training part that is held out to choose by; the paper holds out nothing."""
@@ -42,24 +43,6 @@ SOURCES = {
     "adult": Source("sex", "Male", (101,) * 3, 101, True),
     "health": Source("age", None, (125,) * 4, 125, False),
 }
-
-
-class Rows(NamedTuple):
-    """The rows of a run, on the device.
-
-    Attributes:
-        data: all rows.
-        train: positions of the training rows, `int[m]`.
-        validation: rows to choose by.
-        test: rows to report.
-        groups: `int[K]`, for the number of groups alone.
-    """
-
-    data: bx.Batch
-    train: Any
-    validation: bx.Batch
-    test: bx.Batch
-    groups: Any
 
 
 def load(name: str, protocol: Protocol, split_seed: int, data_home: Path | None) -> tuple[Rows, tuple[str, ...], str]:

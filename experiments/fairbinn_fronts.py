@@ -117,18 +117,20 @@ def _rows(rule: str, gap: str, chosen_on: str, name: str, level: float, values: 
     ]  # fmt: skip
 
 
+def _points(values: Mapping[str, np.ndarray], gap: str) -> jax.Array:
+    """Error and gap, `f[S, n, 2]`."""
+    return jnp.stack([1 - jnp.asarray(values["accuracy"]), jnp.asarray(values[gap])], axis=-1)
+
+
 def hypervolumes(
     judged: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray], gap: str, corner: np.ndarray
 ) -> np.ndarray:
     """Area that the chosen candidates dominate on the test rows, `f[S]`: chosen are those on the front of `judged`."""
 
-    def points(values: Mapping[str, np.ndarray]) -> jax.Array:
-        return jnp.stack([1 - jnp.asarray(values["accuracy"]), jnp.asarray(values[gap])], axis=-1)
-
     def of_seed(judged: jax.Array, test: jax.Array) -> jax.Array:
         return pareto.hypervolume(test, jnp.asarray(corner, test.dtype), pareto.front(judged))
 
-    return np.asarray(jax.jit(jax.vmap(of_seed))(points(judged), points(test)))
+    return np.asarray(jax.jit(jax.vmap(of_seed))(_points(judged, gap), _points(test, gap)))
 
 
 def matched(
@@ -171,7 +173,7 @@ def _values(frame: pd.DataFrame, rule: str, gap: str, metric: str, level: float 
 
 def _volumes(frame: pd.DataFrame) -> str:
     body = [
-        [title, *(_interval(_values(frame, rule, gap, "hypervolume"), 5) for gap in GAPS)]
+        [title, *(fairbinn_runs.interval(_values(frame, rule, gap, "hypervolume"), 5) for gap in GAPS)]
         for rule, title in RULES.items()
     ]
     return results.markdown_table(["rule", *GAPS.values()], body)
@@ -201,21 +203,12 @@ def _matched(frame: pd.DataFrame) -> str:
         for level in LEVELS:
             accuracy, gap = (_values(frame, rule, "soft_dp", name, level) for name in ("accuracy", "gap"))
             cells.append(
-                f"{_interval(accuracy, 4)} at {np.nanmean(gap):.3f}" if np.isfinite(accuracy).any() else "none"
+                f"{fairbinn_runs.interval(accuracy, 4)} at {np.nanmean(gap):.3f}"
+                if np.isfinite(accuracy).any()
+                else "none"
             )
         body.append([title, *cells])
     return results.markdown_table(["rule", *(f"within {level:g}" for level in LEVELS)], body)
-
-
-def _interval(values: np.ndarray, decimals: int) -> str:
-    """Mean and half-width over seeds that have a value, and how many have none."""
-    known = values[np.isfinite(values)]
-    if known.size == 0:
-        return "none"
-    found = results.mean_interval(known)
-    half = f" ± {found.half_width:.{decimals}f}" if known.size > 1 else ""
-    lacking = f" ({values.size - known.size} of {values.size} none)" if known.size < values.size else ""
-    return f"{found.mean:.{decimals}f}{half}{lacking}"
 
 
 def _difference(first: np.ndarray, second: np.ndarray, decimals: int, level: float) -> str:
@@ -224,10 +217,8 @@ def _difference(first: np.ndarray, second: np.ndarray, decimals: int, level: flo
     known = apart[np.isfinite(apart)]
     if known.size < 2:
         return "none"
-    found = results.mean_interval(known)
-    star = " *" if abs(found.mean) > results.mean_interval(known, ci=1 - level).half_width else ""
-    lacking = f" ({known.size} of {apart.size})" if known.size < apart.size else ""
-    return f"{found.mean:+.{decimals}f} ± {found.half_width:.{decimals}f}{star}{lacking}"
+    far = abs(np.mean(known)) > results.mean_interval(known, ci=1 - level).half_width
+    return fairbinn_runs.interval(apart, decimals, sign="+") + (" *" if far else "")
 
 
 def figure(one: Loaded, curves: Mapping[str, Curves]) -> Any:
@@ -251,11 +242,5 @@ def figure(one: Loaded, curves: Mapping[str, Curves]) -> Any:
 
 def chosen_points(curves: Curves, gap: str) -> np.ndarray:
     """Accuracy and gap on the test rows of every seed's validation front, `f[m, 2]`."""
-    found = []
-    for seed in range(curves.test["accuracy"].shape[0]):
-        points = jnp.stack(
-            [1 - curves.validation["accuracy"][seed], jnp.asarray(curves.validation[gap][seed])], axis=-1
-        )
-        chosen = np.asarray(pareto.front(points))
-        found.append(np.stack([curves.test["accuracy"][seed], curves.test[gap][seed]], axis=-1)[chosen])
-    return np.concatenate(found)
+    chosen = np.asarray(jax.vmap(pareto.front)(_points(curves.validation, gap)))
+    return np.stack([curves.test["accuracy"], curves.test[gap]], axis=-1)[chosen]

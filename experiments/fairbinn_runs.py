@@ -152,6 +152,17 @@ def write(
     return frame
 
 
+def interval(values: np.ndarray, decimals: int, *, sign: str = "") -> str:
+    """Mean and half-width over the seeds that have a value, and of how many where some have none."""
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return "none"
+    found = results.mean_interval(known)
+    half = f" ± {found.half_width:.{decimals}f}" if known.size > 1 else ""
+    lacking = f" ({known.size} of {values.size})" if known.size < values.size else ""
+    return f"{found.mean:{sign}.{decimals}f}{half}{lacking}"
+
+
 def check_positive(**values: Sequence[float]) -> None:
     """Raise `ValueError` unless each is at least one number, all distinct and positive."""
     for name, given in values.items():
