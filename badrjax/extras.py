@@ -15,7 +15,9 @@ LIBRARIES = {
     "pooch": ("pooch", "data"),
     "pyarrow": ("pyarrow", "data"),
     "pyarrow.parquet": ("pyarrow", "data"),
+    "matplotlib.figure": ("matplotlib", "estimators"),
     "ray": ("Ray", "ray"),
+    "safetensors.numpy": ("safetensors", "estimators"),
     "scipy.stats": ("SciPy", "data"),
     "xlrd": ("xlrd", "data"),
 }

@@ -82,7 +82,7 @@ def dataset_from_frame(
     groups = _intersections(list(attributes.values()))
     left_out = {label, *names} if drop_sensitive else {label}
     kept = [column for column in frame.columns if column not in left_out]
-    table = {str(column): _feature(frame[column]) for column in kept}
+    table = {str(column): feature_column(frame[column]) for column in kept}
     _check_size(table, frame.shape[0])
     features = encode_features(table)
     return Dataset(
@@ -223,7 +223,12 @@ def _intersections(columns: Sequence[Groups]) -> Groups:
     return joint._replace(names=tuple(" & ".join(column.names[int(i)] for column, i in part) for part in parts))
 
 
-def _feature(series: pd.Series[Any]) -> Column:
+def feature_column(series: pd.Series[Any]) -> Column:
+    """A column as features are made of it: numbers, booleans, or text as categories.
+
+    Raises:
+        ValueError: for missing values, and TypeError for what is neither numbers nor text (the column is named).
+    """
     _check_present(series, "impute it, or drop the rows or the column")
     if series.dtype == "category":
         return _text(series)

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ from badrjax.extras import require
 if TYPE_CHECKING:
     import pandas as pd
 
-_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
+TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _LEADING_ZERO = re.compile(r"[+-]?0\d", re.ASCII)
 # Groups of digits as people write them, in threes at the end (in twos before, in India), or a decimal comma.
@@ -78,12 +78,55 @@ def dataset_from_file(
         TypeError: for something that is not a path, and as `dataset_from_frame`.
         ModuleNotFoundError: where pandas, or pyarrow for Parquet, is not installed.
     """
+    return dataset_of(read_own_file(path, label), label, sensitive, favourable, drop_sensitive)
+
+
+class OwnFile(NamedTuple):
+    """A file as it was read.
+
+    Attributes:
+        where: its path.
+        frame: a row an example.
+        notes: what a person should know of how a column was read, by its name.
+        checksum: SHA-256 of the file.
+    """
+
+    where: Path
+    frame: pd.DataFrame
+    notes: dict[str, str]
+    checksum: str
+
+
+def read_own_file(path: str | os.PathLike[str], label: Any = None, *, convert: bool = True) -> OwnFile:
+    """Read a CSV or Parquet file; with `convert=False` all columns of a CSV file are the text that stands there.
+
+    Arguments and errors as in `dataset_from_file`.
+
+    Returns:
+        `OwnFile`.
+    """
     where = _checked_path(path)
     pandas = require("pandas", f"{where}: reading it")
     content = _content(where)
-    frame, notes = _table(pandas, where, content, label)
+    frame, notes = _table(pandas, where, content, label, convert)
     if not len(frame):
         raise ValueError(f"{where} has no rows")
+    return OwnFile(where, frame, notes, sha256(content))
+
+
+def dataset_of(
+    file: OwnFile,
+    label: Hashable,
+    sensitive: Hashable | Sequence[Hashable],
+    favourable: Any = None,
+    drop_sensitive: bool = False,
+) -> Dataset:
+    """The dataset of a file that was read; arguments and errors as in `dataset_from_file`.
+
+    Returns:
+        A `Dataset` whose notes have those of the file.
+    """
+    where, frame, notes, checksum = file
     try:
         dataset = dataset_from_frame(
             frame,
@@ -99,7 +142,7 @@ def dataset_from_file(
     except TypeError as error:
         raise TypeError(f"{where}: {error}") from error
     return dataclasses.replace(
-        dataset, source=str(where), checksums={str(where): sha256(content)}, notes=(*dataset.notes, *notes.values())
+        dataset, source=str(where), checksums={str(where): checksum}, notes=(*dataset.notes, *notes.values())
     )
 
 
@@ -126,7 +169,9 @@ def _content(where: Path) -> bytes:
         raise ValueError(f"{where} cannot be read ({error})") from error
 
 
-def _table(pandas: ModuleType, where: Path, content: bytes, label: Any) -> tuple[pd.DataFrame, dict[str, str]]:
+def _table(
+    pandas: ModuleType, where: Path, content: bytes, label: Any, convert: bool
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """The file as a frame, and by column what a person should know of how it was read."""
     kind = where.suffix.lower()
     if kind == ".parquet":
@@ -140,6 +185,8 @@ def _table(pandas: ModuleType, where: Path, content: bytes, label: Any) -> tuple
     content = content.removeprefix(codecs.BOM_UTF8)
     frame = _csv(pandas, where, content, _checked_header(where, content, label))
     notes: dict[str, str] = {}
+    if not convert:
+        return frame, notes
     columns = {name: _converted(where, frame[name], notes) for name in frame.columns}
     return pandas.DataFrame(columns), notes
 
@@ -243,9 +290,9 @@ def _converted(where: Path, series: pd.Series[Any], notes: dict[str, str]) -> pd
     if not len(found) or (codes < 0).any():  # a missing value is refused later, whatever the column is
         return series
     texts = [text.strip(_WHITE) for text in map(str, found)]
-    if set(texts) <= set(_TRUTHS):
-        return _of_codes(series, np.array([_TRUTHS[text] for text in texts]), codes)
-    plain = [bool(_NUMBER.fullmatch(text)) for text in texts]
+    if set(texts) <= set(TRUTHS):
+        return _of_codes(series, np.array([TRUTHS[text] for text in texts]), codes)
+    plain = [bool(NUMBER.fullmatch(text)) for text in texts]
     written = [text for text, is_number in zip(texts, plain, strict=True) if is_number]
     reason = next(filter(None, map(_code, written)), "")
     if all(plain):
@@ -329,7 +376,7 @@ def _is_dressed(text: str) -> bool:
     bare = bare.replace("\N{MINUS SIGN}", "-").strip()
     bare = bare[1:-1] if bare.startswith("(") and bare.endswith(")") else bare
     bare = re.sub(r"^([+-])\s+", r"\1", bare.strip())
-    return not _LEADING_ZERO.match(bare) and bool(_NUMBER.fullmatch(bare) or _GROUPED.fullmatch(bare))
+    return not _LEADING_ZERO.match(bare) and bool(NUMBER.fullmatch(bare) or _GROUPED.fullmatch(bare))
 
 
 def _value_of(frame: pd.DataFrame, label: Any, favourable: Any) -> Any:
