@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from badrjax import reports
 from badrjax.extras import require, user_cache
 from badrjax.results import dataset_checksum, mean_interval, provenance, write_results
 from badrjax.sweeps.config import MethodTrials, SweepConfig, read_config
@@ -173,9 +174,12 @@ def _run(config: SweepConfig, run: Partial, dataset: Dataset, options: argparse.
     data = {dataset.name: dataset_checksum([np.asarray(leaf) for leaf in jax.tree.leaves(run.keywords)])}
     # A folder for each file, for several may share a store.
     folder = config.store / "results" / f"{options.config.stem}-{digest(config.content)[:8]}"
-    path = write_results(frame, provenance(settings=settings, data=data), folder)
+    origin = provenance(settings=settings, data=data)
+    path = write_results(frame, origin, folder)
     best = [best_settings(result, table, config.metric) for result, table in zip(results, config.methods, strict=True)]
     best = [row | told for row, told in zip(told_apart(config.methods), best, strict=True)]
+    page = reports.sweep_page(f"Sweep {options.config.stem}", best, frame, metric=config.metric, origin=origin)
+    reports.write_page(page, folder / "report.html")
     say.end(best, config.metric, path, config.store)
 
 
@@ -239,7 +243,7 @@ class _Speaker:
         elif not self._quiet:
             print(f"\nbest settings by {metric} on the validation rows, and those trials on the test rows:")
             print_table(best)
-            print(f"store: {store}\nresults: {path}, with provenance.json beside it")
+            print(f"store: {store}\nresults: {path}, with provenance.json and report.html beside it")
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

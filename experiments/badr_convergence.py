@@ -23,7 +23,7 @@ from rich.console import Console
 
 import badrjax as bx
 from badrjax import bilevel, plotting, results
-from experiments import badr_made_up, running
+from experiments import badr_made_up, pages, running
 from experiments.badr_made_up import METRICS
 
 KEPT = ("last", "average", "best", "chosen")
@@ -74,7 +74,7 @@ class Settings:
     grid_steps: int = 1000
     """Steps of the grid over the weights of two groups."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_convergence"))
-    """Directory for results.csv, provenance.json, tables.md and the figures."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figures."""
     cache: bool = True
     """Keep compiled programs in .jax_cache between runs."""
 
@@ -125,10 +125,17 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksum), settings.out)
     text = report(traces)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    values_figure(traces).savefig(settings.out / "suboptimality.png", dpi=150)
-    residuals_figure(traces).savefig(settings.out / "stationarity.png", dpi=150)
+    figures = {
+        "How far above the least value, by iteration": values_figure(traces),
+        "Stationarity residual, by iteration": residuals_figure(traces),
+    }
+    for name, drawn in zip(("suboptimality", "stationarity"), figures.values(), strict=True):
+        drawn.savefig(settings.out / f"{name}.png", dpi=150)
+    pages.write(settings, text, figures=figures)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json, tables.md and two figures in {settings.out}", markup=False)
+    console.print(
+        f"wrote report.html, results.csv, provenance.json, tables.md and two figures in {settings.out}", markup=False
+    )
     return frame
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import bilevel, plotting, results
-from experiments import badr_problems, badr_tables, running
+from experiments import badr_problems, badr_tables, pages, running
 from experiments.badr_problems import OFFSETS, Cell, Reading, Split
 
 SEED = 42
@@ -72,7 +72,7 @@ class Settings:
     stand_in: int = 2018
     """Year that stands in where the file of a paper's year is missing."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_experiment1"))
-    """Directory for results.csv, provenance.json, tables.md and the figures."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figures."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = True
@@ -119,11 +119,14 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     text = report(landscapes, list(missing))
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
     draw = {"curves": curves_figure, "simplices": simplices_figure}
-    for name, found in landscapes.items():
-        if found:
-            draw[name](found, STUDIES[name].metrics).savefig(settings.out / f"{name}.png", dpi=150)
+    figures = {name: draw[name](found, STUDIES[name].metrics) for name, found in landscapes.items() if found}
+    for name, drawn in figures.items():
+        drawn.savefig(settings.out / f"{name}.png", dpi=150)
+    pages.write(settings, text, figures={f"The metric over the weights: {name}": one for name, one in figures.items()})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json, tables.md and the figures in {settings.out}", markup=False)
+    console.print(
+        f"wrote report.html, results.csv, provenance.json, tables.md and the figures in {settings.out}", markup=False
+    )
     return frame
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import bilevel, plotting, results
-from experiments import badr_cells, badr_problems, badr_tables, nash_curves, running
+from experiments import badr_cells, badr_problems, badr_tables, nash_curves, pages, running
 from experiments.badr_problems import METRICS, OFFSETS, SURVEYS, Grouping, Reading, Split
 
 STATES = ("WY", "VT", "ND", "SD", "DE", "MT", "ME", "WV", "ID")
@@ -65,7 +65,7 @@ class Settings:
     seed: int = 42
     """Seed of the splits."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_experiment2"))
-    """Directory for results.csv, provenance.json, tables.md and the figure, and of the finished cells."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figure, and of the finished cells."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = True
@@ -94,9 +94,13 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         results.write_results(frame, results.provenance(settings=asdict(settings), data=data), settings.out)
     text = report(frame, SOLVERS[settings.solver], sorted(missing))
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    figure(frame).savefig(settings.out / "metrics.png", dpi=150)
+    drawn = figure(frame)
+    drawn.savefig(settings.out / "metrics.png", dpi=150)
+    pages.write(settings, text, figures={"Share of cells with a metric at most as large, by method": drawn})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json, tables.md and metrics.png in {settings.out}", markup=False)
+    console.print(
+        f"wrote report.html, results.csv, provenance.json, tables.md and metrics.png in {settings.out}", markup=False
+    )
     return frame
 
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 import badrjax as bx
 from badrjax import results
-from experiments import badr_cells, badr_problems, badr_tables, nash_curves, running
+from experiments import badr_cells, badr_problems, badr_tables, nash_curves, pages, running
 from experiments.badr_problems import NUM_GROUPS, Grouping, Reading
 
 CLASSIFICATIONS = ("employment", "travel_time")
@@ -88,7 +88,7 @@ class Settings:
     groups: Grouping = "published"
     """Whether small groups are merged in training and test rows apart, as published, or once over all rows."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_experiment3"))
-    """Directory for results.csv, provenance.json and tables.md, and of the finished cells."""
+    """Directory for report.html, results.csv, provenance.json and tables.md, and of the finished cells."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = True
@@ -124,8 +124,9 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         results.write_results(frame, results.provenance(settings=asdict(settings), data=data), settings.out)
     text = report(frame, SOLVERS[settings.solver], sorted(missing))
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
+    pages.write(settings, text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json and tables.md in {settings.out}", markup=False)
+    console.print(f"wrote report.html, results.csv, provenance.json and tables.md in {settings.out}", markup=False)
     return frame
 
 

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 import badrjax as bx
 from badrjax import bilevel, plotting, results
-from experiments import badr_cells, badr_problems, badr_tables, running
+from experiments import badr_cells, badr_problems, badr_tables, pages, running
 from experiments.badr_experiment2 import PENALTIES
 from experiments.badr_problems import Cell, Split
 
@@ -47,7 +47,7 @@ class Settings:
     num_steps: int = 100
     """Steps between the weights 0 and 1."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_figure2"))
-    """Directory for results.csv, provenance.json, tables.md and the figure."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figure."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = True
@@ -89,9 +89,13 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         results.write_results(frame, results.provenance(settings=asdict(settings), data=data), settings.out)
         text = report(panels, missing)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    figure(panels).savefig(settings.out / "fronts.png", dpi=150)
+    drawn = figure(panels)
+    drawn.savefig(settings.out / "fronts.png", dpi=150)
+    pages.write(settings, text, figures={"Fronts with the path above, the metric over the weights below": drawn})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json, tables.md and fronts.png in {settings.out}", markup=False)
+    console.print(
+        f"wrote report.html, results.csv, provenance.json, tables.md and fronts.png in {settings.out}", markup=False
+    )
     return frame
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 
 import badrjax as bx
 from badrjax import bilevel, plotting, results
-from experiments import badr_made_up, badr_problems, badr_tables, running
+from experiments import badr_made_up, badr_problems, badr_tables, pages, running
 
 Part = Literal["census", "rows", "groups"]
 PARTS = ("census", "rows", "groups")
@@ -61,7 +61,7 @@ class Settings:
     states: tuple[str, ...] = ("WY", "VT", "ND", "SD", "DE", "MT", "ME", "WV", "ID", "RI", "NH", "HI", "NM", "NE")
     """Whose persons stand in for California's."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_scalability"))
-    """Directory for results.csv, provenance.json, tables.md and the figure."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figure."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = False
@@ -90,9 +90,14 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = report(frame, missing)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    figure(frame).savefig(settings.out / "scalability.png", dpi=150)
+    drawn = figure(frame)
+    drawn.savefig(settings.out / "scalability.png", dpi=150)
+    pages.write(settings, text, figures={"Seconds an iteration or evaluation, over rows and over groups": drawn})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json, tables.md and scalability.png in {settings.out}", markup=False)
+    console.print(
+        f"wrote report.html, results.csv, provenance.json, tables.md and scalability.png in {settings.out}",
+        markup=False,
+    )
     return frame
 
 

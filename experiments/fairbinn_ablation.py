@@ -33,7 +33,7 @@ class Settings(RunOptions):
     few_etas: tuple[float, ...] = FEW_ETAS
     """Those over which depths, places and ratios are compared, by the hypervolume of all of them."""
     out: Path = field(default_factory=lambda: Path("outputs/fairbinn_ablation"))
-    """Directory for results.csv, provenance.json and tables.md."""
+    """Directory for report.html, results.csv, provenance.json and tables.md."""
 
 
 def families(settings: Settings) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -31,7 +31,7 @@ class Settings(RunOptions):
     etas: tuple[float, ...] = (50.0,)
     """Weights of the fairness loss; 50 is about the published 10000 of the published loss."""
     out: Path = field(default_factory=lambda: Path("outputs/fairbinn_curves"))
-    """Directory for results.csv, provenance.json, tables.md and the figures."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figures."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | None:
@@ -44,15 +44,16 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     if settings.runs_only:
         return None
     parts = ["# FairBiNN: losses during training\n", *(f"{reason}\n" for reason in missing)]
-    frames = []
+    frames, figures = [], {}
     for one in loaded:
         for eta in settings.etas:
             runs = one.runs[one.runs["eta"].isin([0.0, eta])]
             frames.append(last_epochs(runs).assign(dataset=one.name, eta=eta))
             title = f"{one.name}, eta = {eta:g}"
             parts += [f"## {title}\n", f"{fairbinn_runs.refused_sentence(one)}\n".lstrip(), table(frames[-1], settings)]
-            figure(one, runs, title).savefig(settings.out / f"curves-{one.name}-{eta:g}.png", dpi=150)
-    return fairbinn_runs.write("curves", pd.concat(frames), "\n".join(parts), loaded, settings, console)
+            drawn = figures[f"{title}: mean and range over seeds"] = figure(one, runs, title)
+            drawn.savefig(settings.out / f"curves-{one.name}-{eta:g}.png", dpi=150)
+    return fairbinn_runs.write("curves", pd.concat(frames), "\n".join(parts), loaded, settings, console, figures)
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:

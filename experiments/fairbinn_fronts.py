@@ -44,7 +44,7 @@ class Settings(RunOptions):
     follower_rates: tuple[float, ...] = FOLLOWER_RATES
     """Step sizes of the fairness layers, of the rules that do not depend on eta under Adam (separated, total)."""
     out: Path = field(default_factory=lambda: Path("outputs/fairbinn_fronts"))
-    """Directory for results.csv, provenance.json, tables.md and the figure."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and the figure."""
 
 
 class Curves(NamedTuple):
@@ -63,14 +63,16 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     loaded, missing = fairbinn_runs.run_all(settings, trials, tell)
     if settings.runs_only:
         return None
+    figures = {}
     frames, parts = [], ["# FairBiNN: fronts\n", *(f"{reason}\n" for reason in missing)]
     for one in loaded:
         curves = {rule: curves_of(one.runs, rule) for rule in RULES}
         corner = corner_of(one)
         frames.append(scores(curves, corner).assign(dataset=one.name))
         parts.append(report(one, curves, frames[-1], settings))
-        figure(one, curves).savefig(settings.out / f"fronts-{one.name}.png", dpi=150)
-    return fairbinn_runs.write("fronts", pd.concat(frames), "\n".join(parts), loaded, settings, console)
+        drawn = figures[f"{one.name}: accuracy against parity of each seed's validation front"] = figure(one, curves)
+        drawn.savefig(settings.out / f"fronts-{one.name}.png", dpi=150)
+    return fairbinn_runs.write("fronts", pd.concat(frames), "\n".join(parts), loaded, settings, console, figures)
 
 
 def curves_of(runs: pd.DataFrame, rule: str) -> Curves:

@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import plotting, results
-from experiments import quadratic_games, running
+from experiments import pages, quadratic_games, running
 from experiments.quadratic_games import ETA, RULES, Game
 
 TITLES = {
@@ -47,7 +47,7 @@ class Settings:
     steps: int = 400
     """Of each rule, gradient descent with a step of 0.1."""
     out: Path = field(default_factory=lambda: Path("outputs/fairbinn_game"))
-    """Directory for results.csv, provenance.json, tables.md and game.png."""
+    """Directory for report.html, results.csv, provenance.json, tables.md and game.png."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
@@ -64,7 +64,9 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         f"## {name}\n\n{table(frame[frame['game'] == name])}" for name in GAMES
     )
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
-    figure(paths).savefig(settings.out / "game.png", dpi=110)
+    drawn = figure(paths)
+    drawn.savefig(settings.out / "game.png", dpi=110)
+    pages.write(settings, text, figures={"Paths of the rules beside the Pareto front": drawn})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return frame
 

@@ -18,7 +18,7 @@ from rich.console import Console
 import badrjax as bx
 from badrjax import metrics, results
 from badrjax.functions import Static
-from experiments import fairbinn_data, running
+from experiments import fairbinn_data, pages, running
 from experiments.fairbinn_data import SOURCES, Protocol, Rows
 
 LEADER_RATE, FOLLOWER_RATE = 1e-3, 1e-5
@@ -141,13 +141,20 @@ def run_all(settings: RunOptions, trials: Sequence[Mapping[str, Any]], tell: Any
 
 
 def write(
-    table: str, frame: pd.DataFrame, text: str, loaded: Sequence[Loaded], settings: Any, console: Console
+    table: str,
+    frame: pd.DataFrame,
+    text: str,
+    loaded: Sequence[Loaded],
+    settings: Any,
+    console: Console,
+    figures: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Write results.csv, provenance.json and tables.md, print the tables, and return the tidy frame."""
+    """Write report.html, results.csv, provenance.json and tables.md, print the tables, and return the tidy frame."""
     frame = frame.assign(paper="fairbinn", table=table)
     checksums = {one.name: one.checksum for one in loaded}
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
+    pages.write(settings, text, figures=figures)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return frame
 

@@ -39,7 +39,7 @@ class Settings:
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA and the bundled copy."""
     out: Path = field(default_factory=lambda: Path("outputs/fairbinn_time"))
-    """Directory for results.csv, provenance.json and tables.md."""
+    """Directory for report.html, results.csv, provenance.json and tables.md."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:

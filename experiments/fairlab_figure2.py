@@ -13,7 +13,7 @@ from rich.console import Console
 
 from badrjax import results
 from badrjax.plotting import COLOURS
-from experiments import fairlab_data, fairlab_measures, fairlab_runs, fairlab_tables, running
+from experiments import fairlab_data, fairlab_measures, fairlab_runs, fairlab_tables, pages, running
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_runs import RunOptions
 
@@ -29,7 +29,7 @@ class Settings(RunOptions):
     metrics: tuple[fairlab_data.Metric, ...] = ("demographic_parity",)
     """Of the constraint."""
     out: Path = field(default_factory=lambda: Path("outputs/fairlab_figure2"))
-    """Directory for results.csv, provenance.json, figure2.png and figure2.md."""
+    """Directory for report.html, results.csv, provenance.json, figure2.png and figure2.md."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
@@ -55,7 +55,9 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = markdown(frame)
     (settings.out / "figure2.md").write_text(text, encoding="utf-8")
-    draw(frame, settings.out / "figure2.png")
+    drawn = figure(frame)
+    drawn.savefig(settings.out / "figure2.png", dpi=150)
+    pages.write(settings, text, figures={"F1 and the gap against delta, with the range over seeds": drawn})
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return frame
 
@@ -91,16 +93,14 @@ def markdown(frame: pd.DataFrame) -> str:
     return "# FairLAB, Figure 2\n\n" + results.markdown_table(["dataset", "delta", *head], body)
 
 
-def draw(frame: pd.DataFrame, path: Path) -> None:
+def figure(frame: pd.DataFrame) -> Any:
     """F1 and the gap against delta, a row a dataset, with the seeds' range."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     test = frame[frame["part"] == "test"]
     names = list(dict.fromkeys(test["dataset"]))
-    figure = Figure(figsize=(8, 2.8 * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(names), 2, squeeze=False, sharex=True)
+    drawn = Figure(figsize=(8, 2.8 * len(names)), layout="constrained")
+    panels = drawn.subplots(len(names), 2, squeeze=False, sharex=True)
     for row, dataset in zip(panels, names, strict=True):
         for axes, (name, label) in zip(row, LABELS.items(), strict=True):
             mine = test[(test["dataset"] == dataset) & (test["value_of"] == name)]
@@ -113,4 +113,4 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
                 axes.plot(np.asarray(floor.mean().index), floor.mean(), color="grey", linestyle="--", label="at parity")
                 axes.legend(fontsize="small")
             axes.set(xscale="log", xlabel="delta", ylabel=label, title=dataset)
-    figure.savefig(path, dpi=150)
+    return drawn

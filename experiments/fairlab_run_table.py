@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import results
-from experiments import fairlab_data, fairlab_runs, fairlab_tables, running
+from experiments import fairlab_data, fairlab_runs, fairlab_tables, pages, running
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_runs import RunOptions
 
@@ -59,8 +59,9 @@ def run_table(
         "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
     ])  # fmt: skip
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
+    pages.write(settings, text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote results.csv, provenance.json and tables.md in {settings.out}", markup=False)
+    console.print(f"wrote report.html, results.csv, provenance.json and tables.md in {settings.out}", markup=False)
     return frame
 
 

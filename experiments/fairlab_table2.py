@@ -17,7 +17,7 @@ class Settings(RunOptions):
     """Table 2 of FairLAB: three-way intersections, threshold 0.20."""
 
     out: Path = field(default_factory=lambda: default_out(2))
-    """Directory for results.csv, provenance.json and tables.md."""
+    """Directory for report.html, results.csv, provenance.json and tables.md."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ class Settings(RunOptions):
     """Table 3 of FairLAB: seven constraints on demographic parity at once."""
 
     out: Path = field(default_factory=lambda: default_out(3))
-    """Directory for results.csv, provenance.json and tables.md."""
+    """Directory for report.html, results.csv, provenance.json and tables.md."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:

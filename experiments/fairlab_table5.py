@@ -19,7 +19,7 @@ from rich.console import Console
 
 from badrjax import results
 from badrjax.results.recording import write_atomically
-from experiments import fairlab_data, fairlab_methods, fairlab_runs, fairlab_tables, running
+from experiments import fairlab_data, fairlab_methods, fairlab_runs, fairlab_tables, pages, running
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_methods import METHODS, Options
 from experiments.fairlab_runs import RunOptions
@@ -37,7 +37,7 @@ class Settings(RunOptions):
     metrics: tuple[fairlab_data.Metric, ...] = ("demographic_parity",)
     """Of the constraints."""
     out: Path = field(default_factory=lambda: Path("outputs/fairlab_table5"))
-    """Directory for results.csv, provenance.json and tables.md, and of the finished times."""
+    """Directory for report.html, results.csv, provenance.json and tables.md, and of the finished times."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
@@ -68,6 +68,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     )  # fmt: skip
     text = markdown(frame)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
+    pages.write(settings, text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return frame
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from badrjax import results
 from badrjax.checks import unknown_name
-from experiments import nash, nash_protocol, nash_table1, nash_verdicts, running
+from experiments import nash, nash_protocol, nash_table1, nash_verdicts, pages, running
 from experiments.nash_protocol import Protocol
 
 META = tuple(name for name in nash.METHODS if name.removeprefix("nash_") in nash.GOALS)
@@ -70,6 +70,8 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame | N
     results.write_results(frame, origin, settings.out)
     shown = moved(frame)
     (settings.out / "causes.md").write_text(to_markdown(shown), encoding="utf-8")
+    page = "## Cells that do not come out, and the changes under which they do\n\n"
+    pages.write(settings, page + to_markdown(shown))
     with pd.option_context("display.max_rows", None, "display.width", 200, "display.max_colwidth", None):
         console.print(shown.to_string(index=False), markup=False, highlight=False, soft_wrap=True)
     return frame

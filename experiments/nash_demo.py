@@ -24,7 +24,7 @@ from rich.table import Table
 import badrjax as bx
 from badrjax import plotting, results
 from badrjax.checks import unknown_name
-from experiments import nash, nash_protocol, reading, running
+from experiments import nash, nash_protocol, pages, reading, running
 
 METRICS = {"overall": "overall", "gap": "gap between groups", "worst": "worst group"}
 
@@ -48,7 +48,7 @@ class Settings:
     diagnostics: int = 8
     """Measure alignment on every n-th batch."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_demo"))
-    """Directory for results.csv, provenance.json and the figures."""
+    """Directory for report.html, results.csv, provenance.json and the figures."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA and the bundled copy."""
     workers: int = min(2, os.cpu_count() or 1)
@@ -75,10 +75,15 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         data={"adult": results.dataset_checksum([dataset.x, dataset.y, dataset.group, *splits])},
     )
     path = results.write_results(frame, origin, settings.out)
-    console.print(table(frame, settings.seeds))
-    _notes(console, settings)
-    figures = _figure(settings, chosen, dataset, runs)
-    console.print(f"wrote {path}, {path.with_name('provenance.json')}" + "".join(f", {name}" for name in figures))
+    shown, notes = table(frame, settings.seeds), _notes(settings)
+    console.print(shown)
+    for line in notes:
+        console.print(line)
+    drawn = _figure(settings, chosen, dataset, runs)
+    written = [path, path.with_name("provenance.json"), *_saved(drawn, settings.out)]
+    figures = {} if drawn is None else {"Accuracy by group and alignment over epochs; bargaining is shaded": drawn}
+    written.append(pages.write(settings, shown, *notes, figures=figures))
+    console.print("wrote " + ", ".join(map(str, written)))
     return frame
 
 
@@ -211,7 +216,8 @@ def _run(
 
 def _figure(
     settings: Settings, chosen: nash_protocol.HyperParameters, dataset: bx.Dataset, runs: dict[str, bx.FitResult]
-) -> list[Path]:
+) -> Any:
+    """The figure of the goals that were run; `None` where none was."""
     goals: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for name, title in nash.GOALS.items():
         stages = {"one stage": runs.get(name), "two stages": runs.get(f"nash_{name}")}
@@ -223,14 +229,17 @@ def _figure(
         if curves:
             goals[title] = curves
     if not goals:
-        return []
-    figure = plotting.stages_figure(
+        return None
+    return plotting.stages_figure(
         goals,
         group_names=dataset.group_names,
         bargaining_epochs=chosen.bargaining_epochs if any(n.startswith("nash_") for n in runs) else 0,
         title=f"Adult (sex), {len(settings.seeds)} seeds",
     )
-    paths = [settings.out / "stages.png", settings.out / "stages.svg"]
+
+
+def _saved(figure: Any, out: Path) -> list[Path]:
+    paths = [] if figure is None else [out / "stages.png", out / "stages.svg"]
     for path in paths:
         figure.savefig(path, dpi=150)
     return paths
@@ -245,14 +254,14 @@ def _describe(console: Console, dataset: bx.Dataset, splits: bx.Splits, settings
     )
 
 
-def _notes(console: Console, settings: Settings) -> None:
-    console.print(f"So few seeds ({len(settings.seeds)}) decide nothing, so no verdict is given.")
-    if settings.split == "balanced":
-        console.print("The split is drawn here: the paper's index file may not be bundled (--split official uses it).")
-    console.print(
+def _notes(settings: Settings) -> list[str]:
+    split = "The split is drawn here: the paper's index file may not be bundled (--split official uses it)."
+    return [
+        f"So few seeds ({len(settings.seeds)}) decide nothing, so no verdict is given.",
+        *([split] if settings.split == "balanced" else []),
         "One test row is 1/366 = 0.003 of a cell's rate. The paper's row for Meta-gDRO, one stage, breaks "
-        "worst = overall - gap / 2: one of its three numbers is a misprint."
-    )
+        "worst = overall - gap / 2: one of its three numbers is a misprint.",
+    ]
 
 
 def _check(settings: Settings) -> None:

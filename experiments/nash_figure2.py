@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from badrjax import plotting
-from experiments import nash, nash_curves, running
+from experiments import nash, nash_curves, pages, running
 from experiments.nash_curves import Curves, interval_text, mean_over, share_below, verdict
 
 ONE_STAGE = tuple(nash.GOALS)
@@ -43,7 +43,7 @@ class Settings(nash_curves.Options):
     methods: tuple[str, ...] = ("baseline", *ONE_STAGE)
     """Which methods; changes are against the baseline."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_figure2"))
-    """Directory for results.csv, provenance.json and the figure."""
+    """Directory for report.html, results.csv, provenance.json and the figure."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
@@ -51,17 +51,19 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     nash_curves.check(settings, settings.datasets, settings.methods)
     console = running.begin(settings, console)
     rule = settings.chosen_protocol().epoch
-    every = []
+    every, shown = [], []
     for curves in nash_curves.run_each(console, settings, settings.methods):
-        console.print(changes(curves, rule))
+        shown.append(changes(curves, rule))
+        console.print(shown[-1])
         every.append(curves)
-    if any(aligned(curves) for curves in every):
-        console.print(alignment(every))
-    for line in claims(every):
-        console.print(line)
+    said = [*([alignment(every)] if any(aligned(curves) for curves in every) else []), *claims(every)]
+    for part in said:
+        console.print(part)
     frames = [nash_curves.tidy(curves, "Figure 2") for curves in every]
     written = [*nash_curves.write(frames, every, settings, settings.out), settings.out / "figure2.png"]
-    figure(every).savefig(written[-1], dpi=150)
+    drawn = figure(every)
+    drawn.savefig(written[-1], dpi=150)
+    written.append(pages.write(settings, *shown, *said, figures={"One-stage methods over epochs": drawn}))
     console.print("wrote " + ", ".join(map(str, written)))
     return pd.concat(frames, ignore_index=True)
 

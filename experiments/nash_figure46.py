@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from badrjax import plotting
-from experiments import nash, nash_curves, reading, running
+from experiments import nash, nash_curves, pages, reading, running
 from experiments.nash_curves import Curves, interval_text, mean_over, share_below, verdict
 
 RATES = {"steps.aligned": "aligned", "steps.realised_aligned": "clipped"}
@@ -43,7 +43,7 @@ class Settings(nash_curves.Options):
     goals: tuple[str, ...] = tuple(nash.GOALS)
     """Which of the goals learning_to_reweight, forml and meta_group_dro."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_figure46"))
-    """Directory for results.csv, provenance.json and the figures."""
+    """Directory for report.html, results.csv, provenance.json and the figures."""
 
 
 def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
@@ -51,17 +51,20 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     _check(settings)
     console = running.begin(settings, console)
     methods = [name for goal in settings.goals for name in (goal, f"nash_{goal}")]
-    every, written = [], []
+    every, written, shown, figures = [], [], [], {}
     for curves in nash_curves.run_each(console, settings, methods):
-        console.print(stages(curves))
+        shown.append(stages(curves))
+        console.print(shown[-1])
         written.append(settings.out / f"figure46_{curves.name}.png")
-        figure(curves).savefig(written[-1], dpi=150)
+        drawn = figures[f"{curves.title}: shares of batches over epochs"] = figure(curves)
+        drawn.savefig(written[-1], dpi=150)
         every.append(curves)
-    for curves in every:
-        for line in claims(curves):
-            console.print(line)
+    lines = [line for curves in every for line in claims(curves)]
+    for line in lines:
+        console.print(line)
     frames = [nash_curves.tidy(curves, "Figures 4, 6") for curves in every]
     written = nash_curves.write(frames, every, settings, settings.out) + written
+    written.append(pages.write(settings, *shown, *lines, figures=figures))
     console.print("wrote " + ", ".join(map(str, written)))
     return pd.concat(frames, ignore_index=True)
 

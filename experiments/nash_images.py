@@ -27,7 +27,7 @@ from rich.console import Console
 import badrjax as bx
 from badrjax import results
 from badrjax.checks import unknown_name
-from experiments import image_reports, image_runs, image_subsets, nash, nash_protocol, running
+from experiments import image_reports, image_runs, image_subsets, nash, nash_protocol, pages, running
 
 
 class Size(NamedTuple):
@@ -118,7 +118,7 @@ class Settings:
     """Sizes for about ten minutes on two cores in place of the paper's, wherever none is given: fewer images, epochs
     and seeds, a narrower network of half the blocks, and a learning rate ten times larger for the few steps left."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_images"))
-    """Directory for results.csv, provenance.json and the figure."""
+    """Directory for report.html, results.csv, provenance.json and the figure."""
     store: Path | None = None
     """Directory that keeps finished runs, so that another call goes on where one ended; OUT/store if not given."""
     block: int = 1
@@ -168,8 +168,13 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         data={settings.dataset: results.dataset_checksum([dataset.x, dataset.y, *subset.splits])},
     )
     written = [results.write_results(frame, origin, settings.out), settings.out / "provenance.json"]
-    console.print(image_reports.table(frame, protocol.epoch))
-    written += _figure(settings, frame, chosen.bargaining_epochs, dataset)
+    shown = image_reports.table(frame, protocol.epoch)
+    console.print(shown)
+    figures = _figures(settings, frame, chosen.bargaining_epochs, dataset)
+    for drawn in figures.values():
+        written.append(settings.out / "accuracy.png")
+        drawn.savefig(written[-1], dpi=150)
+    written.append(pages.write(settings, shown, figures=figures))
     console.print("wrote " + ", ".join(map(str, written)))
     return frame
 
@@ -266,16 +271,14 @@ def not_the_papers(settings: Settings, run: Size) -> list[str]:
     ]
 
 
-def _figure(settings: Settings, frame: pd.DataFrame, bargaining_epochs: int, dataset: bx.Dataset) -> list[Path]:
+def _figures(settings: Settings, frame: pd.DataFrame, bargaining_epochs: int, dataset: bx.Dataset) -> dict[str, Any]:
+    """The figure by its caption, where any method with a goal was run."""
     drawn = image_reports.figure(
         frame,
         bargaining_epochs=bargaining_epochs,
         title=f"{settings.dataset}, {' and '.join(dataset.group_names)}, {frame.seed.nunique()} seeds",
     )
-    if drawn is None:
-        return []
-    drawn.savefig(settings.out / "accuracy.png", dpi=150)
-    return [settings.out / "accuracy.png"]
+    return {} if drawn is None else {"Accuracy on the test images over epochs; bargaining is shaded": drawn}
 
 
 def check(settings: Settings, size: Size) -> None:

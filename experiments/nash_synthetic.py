@@ -22,7 +22,7 @@ from rich.console import Console
 
 import badrjax as bx
 from badrjax import results
-from experiments import running, synthetic, synthetic_figures, synthetic_runs, synthetic_tables
+from experiments import pages, running, synthetic, synthetic_figures, synthetic_runs, synthetic_tables
 from experiments.synthetic_rules import GOALS, GRADIENT_RULES, RULES
 
 
@@ -49,7 +49,7 @@ class Settings:
     seeds: tuple[int, ...] = tuple(range(6))
     """Seed 0 is the exact start, every other one moves it by 1e-9 in a direction of its own."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_synthetic"))
-    """Directory for results.csv, provenance.json and the figures."""
+    """Directory for report.html, results.csv, provenance.json and the figures."""
     store: Path | None = None
     """Directory that keeps finished runs, so that another call goes on where one ended; OUT/store if not given."""
     cache: bool = True
@@ -68,9 +68,14 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         frame = tidy(runs)
         origin = results.provenance(settings=asdict(settings), data={})
         written = [results.write_results(frame, origin, settings.out), settings.out / "provenance.json"]
-        written += _figures(settings, paths, front)
-    for shown in synthetic_tables.everything(runs, settings):
-        console.print(shown)
+        figures = _figures(settings, paths, front)
+    for name, drawn in figures.items():
+        written.append(settings.out / f"{name}.png")
+        drawn.savefig(written[-1], dpi=150)
+    parts = list(synthetic_tables.everything(runs, settings))
+    for part in parts:
+        console.print(part)
+    written.append(pages.write(settings, *parts, figures={name.capitalize(): one for name, one in figures.items()}))
     console.print("wrote " + ", ".join(map(str, written)))
     return frame
 
@@ -128,7 +133,7 @@ def _sweep(run: Any, trials: dict[str, np.ndarray], settings: Settings, name: st
     return bx.sweep(run, trials, store=store / name, block=block).frame()
 
 
-def _figures(settings: Settings, runs: pd.DataFrame, front: synthetic.Front) -> list[Path]:
+def _figures(settings: Settings, runs: pd.DataFrame, front: synthetic.Front) -> dict[str, Any]:
     paths = {
         rule: {name: np.stack(list(mine[name])) for name in ("theta", "losses", "aligned", "bargained")}
         for rule, mine in runs.groupby("rule", sort=False)
@@ -141,7 +146,7 @@ def _figures(settings: Settings, runs: pd.DataFrame, front: synthetic.Front) -> 
     }
     curves = {name: {RULES[rule]: paths[rule] for rule in rules if rule in paths} for name, rules in families.items()}
     scale, what = synthetic.SCALES[settings.reading], f"learning rate {settings.learning_rate}, {settings.steps} steps"
-    drawn = {
+    return {
         "trajectories": synthetic_figures.trajectories(titled, front, scale=scale, title=what),
         "losses": synthetic_figures.loss_planes(titled, front, scale=scale, title=what),
         "alignment": synthetic_figures.alignment(
@@ -150,9 +155,6 @@ def _figures(settings: Settings, runs: pd.DataFrame, front: synthetic.Front) -> 
             title=f"steps that help both losses, {what}",
         ),
     }
-    for name, figure in drawn.items():
-        figure.savefig(settings.out / f"{name}.png", dpi=150)
-    return [settings.out / f"{name}.png" for name in drawn]
 
 
 def _check(settings: Settings) -> None:

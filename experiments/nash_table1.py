@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import results
-from experiments import nash, nash_curves, nash_protocol, nash_runs, nash_verdicts, running
+from experiments import nash, nash_curves, nash_protocol, nash_runs, nash_verdicts, pages, running
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _write(
     cells: pd.DataFrame,
     claimed: pd.DataFrame | None,
 ) -> None:
-    """The verdicts as tables and as Markdown, with where they come from, and what they start from as records."""
+    """The verdicts as tables, Markdown and a page, where they come from, and what they start from as records."""
     there = {name: record for name, record in records.items() if record.origin}
     data = {name: digest for record in there.values() for name, digest in record.origin["data_sha256"].items()}
     chosen = pd.DataFrame([note for record in there.values() for note in record.notes])
@@ -211,7 +211,9 @@ def _write(
     chosen.to_csv(folder / "selections.csv", index=False)
     if not chosen.empty:
         parts += ["## The choice of the epoch\n", nash_verdicts.selections_markdown(chosen)]
-    (folder / "verdicts.md").write_text("\n".join(parts), encoding="utf-8")
+    text = "\n".join(parts)
+    (folder / "verdicts.md").write_text(text, encoding="utf-8")
+    pages.write(settings, text, out=folder)
 
 
 def _folder(settings: Settings) -> str:

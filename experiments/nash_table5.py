@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from badrjax import results
-from experiments import information, nash_curves, running
+from experiments import information, nash_curves, pages, running
 from experiments.information import Estimator
 from experiments.nash_protocol import SETTINGS
 
@@ -44,7 +44,7 @@ class Settings:
     closest: int = 12
     """How many estimators are printed; all are in results.csv."""
     out: Path = field(default_factory=lambda: Path("outputs/nash_table5"))
-    """Directory for results.csv and provenance.json."""
+    """Directory for report.html, results.csv and provenance.json."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA and the bundled copy."""
 
@@ -65,11 +65,13 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         found[name] = information.estimates(dataset.x, dataset.y, dataset.group, splits.validation)
         checksums[name] = results.dataset_checksum([dataset.x, dataset.y, dataset.group, splits.validation])
     frame, scores = tidy(found), scored(found)
-    console.print(table(found, scores[: settings.closest]))
-    for line in conclusions(found, scores):
-        console.print(line)
-    path = results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
-    console.print(f"wrote {path}, {path.with_name('provenance.json')}")
+    parts = [table(found, scores[: settings.closest]), *conclusions(found, scores)]
+    for part in parts:
+        console.print(part)
+    used = asdict(settings) | {"splits": {name: one.split for name, one in loaded.items()}}
+    path = results.write_results(frame, results.provenance(settings=used, data=checksums), settings.out)
+    page = pages.write(settings, *parts)
+    console.print(f"wrote {path}, {path.with_name('provenance.json')}, {page}")
     return frame
 
 

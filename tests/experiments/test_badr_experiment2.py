@@ -350,7 +350,7 @@ def test_a_run_writes_its_files_and_goes_on(tmp_path, monkeypatch):
     assert origin["data_sha256"] == {"income_WY_2018": "WY", "income_VT_2018": "VT"}
     assert origin["x64"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "cells", "metrics.png", "provenance.json", "results.csv", "tables.md"
+        "cells", "metrics.png", "provenance.json", "report.html", "results.csv", "tables.md"
     }  # fmt: skip
     more = badr_experiment2.main(settings(tmp_path, **given | {"states": ("WY", "ME", "VT")}), console)
     assert loaded == ["WY", "VT", "ME"]

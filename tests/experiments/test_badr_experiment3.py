@@ -167,7 +167,9 @@ def test_a_run_writes_its_files_and_goes_on(tmp_path, monkeypatch):
     stored = pd.read_csv(out / "results.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
     assert json.loads((out / "provenance.json").read_text())["data_sha256"]["student_leak_free_1"] == "checksum of 1"
-    assert {path.name for path in out.iterdir()} == {"cells", "provenance.json", "results.csv", "tables.md"}
+    assert {path.name for path in out.iterdir()} == {
+        "cells", "provenance.json", "report.html", "results.csv", "tables.md"
+    }  # fmt: skip
     assert "No regression ran as published." in (out / "tables.md").read_text()
 
 
