@@ -178,7 +178,7 @@ def _run(config: SweepConfig, run: Partial, dataset: Dataset, options: argparse.
     path = write_results(frame, origin, folder)
     best = [best_settings(result, table, config.metric) for result, table in zip(results, config.methods, strict=True)]
     best = [row | told for row, told in zip(told_apart(config.methods), best, strict=True)]
-    page = reports.sweep_page(f"Sweep {options.config.stem}", best, frame, metric=config.metric, origin=origin)
+    page = reports.sweep_page(f"Sweep: {options.config.name}", best, frame, metric=config.metric, origin=origin)
     reports.write_page(page, folder / "report.html")
     say.end(best, config.metric, path, config.store)
 

@@ -38,8 +38,10 @@ def write(
     origin = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
     used = origin.pop("settings", {})
     summary = EXPERIMENTS[name].summary if name in EXPERIMENTS else name
-    lead = f"{summary[:1].upper()}{summary[1:]}.\n\nMade by `python -m experiments {name}`."
-    return reports.write_page(Page(title or summary, lead, tuple(sections), used, origin), out / "report.html")
+    summary = summary[:1].upper() + summary[1:]
+    lead = f"{summary}.\n\nMade by `python -m experiments {name}`."
+    heading = title or name.replace("_", " ").capitalize()
+    return reports.write_page(Page(heading, lead, tuple(sections), used, origin), out / "report.html")
 
 
 def describe(caption: str, figure: Any) -> str:

@@ -11,6 +11,7 @@ from badrjax.reports.blocks import Cell, Notice, Page, Section, Table, Text
 
 # A page with more is slow to open.
 MOST_TRIALS = 2000
+_METRICS = ("validation", "test")
 
 
 def sweep_page(
@@ -33,13 +34,17 @@ def sweep_page(
     settings = [name for name in names if name != "validation" and not name.startswith("test ")]
     ordered = [*settings, *(name for name in names if name not in settings)]
     shown = [name for name in frame.columns if not any(isinstance(value, np.ndarray) for value in frame[name][:1])]
-    trials = Table.of_frame(frame[shown][:MOST_TRIALS], "One trial a row", decimals=4)
+    rows = [
+        [_cell(value, name) for name, value in zip(shown, row, strict=True)]
+        for row in frame[shown][:MOST_TRIALS].itertuples(index=False, name=None)
+    ]
+    trials = Table(shown, rows, "One trial a row", decimals=4)
     blocks: tuple[Any, ...] = (trials,)
     if len(frame) > MOST_TRIALS:
         blocks = (Notice(f"The first {MOST_TRIALS:,} of {len(frame):,} trials; all are in `results.csv`."), trials)
     chosen = Table(
         ordered,
-        [[_cell(row.get(name)) for name in ordered] for row in best],
+        [[_cell(row.get(name), name) for name in ordered] for row in best],
         f"Best settings of each method by {metric} on the validation rows",
         "Mean ± half-width of Student's 95% interval over seeds. The test columns are of the same trials, and no "
         "choice was made by them.",
@@ -58,5 +63,11 @@ def _reading() -> Section:
     return Section("How to read it", (Text(text),))
 
 
-def _cell(value: Any) -> Cell:
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+def _cell(value: Any, name: str) -> Cell:
+    """A setting is shown with the digits that it was given with, a metric with those of all others."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and not name.startswith(_METRICS):
+        return f"{plain:.6g}"
+    if isinstance(plain, bool):
+        return "yes" if plain else "no"
+    return plain if plain is None or isinstance(plain, str | int | float) else str(plain)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import NamedTuple
 
 from badrjax.reports.blocks import Cell, Table
 from badrjax.reports.inline import escape, inline
@@ -18,8 +19,8 @@ _MINUS = "\N{MINUS SIGN}"
 _NUMBER = re.compile(
     rf"[<>≤≥~]?\s*(?P<number>[+\-{_MINUS}]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][+\-]?\d+)?)(?P<percent>\s?%)?(?![\w.])"
 )
-# Characters beyond which a cell is broken into lines, and columns beyond which print is small.
-_LONG, _WIDE = 28, 7
+# Characters beyond which a cell is broken into lines; columns up to which print is large, and upright.
+_LONG, _NARROW, _WIDE = 28, 7, 10
 
 
 def table_html(table: Table) -> str:
@@ -32,14 +33,18 @@ def table_html(table: Table) -> str:
     for row in table.rows:
         if len(row) != width:
             raise ValueError(f"a row of the table has {len(row)} cells and not {width}: {list(row)!r}")
-    numeric = [_is_numeric([row[column] for row in table.rows]) for column in range(width)]
-    head = "".join(map(_head_html, table.columns, numeric))
-    body = "".join(f"<tr>{_row_html(row, numeric, table.decimals)}</tr>\n" for row in table.rows)
+    columns = [_column([row[at] for row in table.rows], table.decimals) for at in range(width)]
+    head = "".join(
+        f'<th scope="col"{_class(column.classes)}>{inline(str(name))}</th>'
+        for name, column in zip(table.columns, columns, strict=True)
+    )
+    body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(column.cells for column in columns), strict=True))
     caption = f"<figcaption>{inline(table.caption)}</figcaption>\n" if table.caption else ""
     note = f'<p class="note">{inline(table.note)}</p>\n' if table.note else ""
+    size = "narrow" if width <= _NARROW else "wide" if width <= _WIDE else "widest"
     label = escape(table.caption or "table: " + ", ".join(filter(None, map(str, table.columns))))
     return (
-        f'<figure class="table {"wide" if width > _WIDE else "narrow"}">\n{caption}'
+        f'<figure class="table {size}">\n{caption}'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n<table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n{note}</figure>\n"
     )
@@ -72,28 +77,31 @@ def cell_text(cell: Cell, decimals: int) -> str:
     return f"{value:.{decimals}f}" if math.isfinite(value) else {True: "NaN"}.get(math.isnan(value), str(value))
 
 
-def _is_numeric(cells: Sequence[Cell]) -> bool:
-    """Whether most of the cells that are not empty begin with a number."""
-    filled = [cell for cell in cells if cell is not None and str(cell).strip()]
-    return 2 * sum(isinstance(cell, Real) or sort_key(cell) is not None for cell in filled) > len(filled)
+class _Column(NamedTuple):
+    """Classes of a column's head, and its cells as HTML."""
+
+    classes: tuple[str, ...]
+    cells: list[str]
 
 
-def _head_html(name: str, numeric: bool) -> str:
-    named = ' class="number"' if numeric else ""
-    return f'<th scope="col"{named}>{inline(str(name))}</th>'
+def _column(cells: Sequence[Cell], decimals: int) -> _Column:
+    """Sorted by numbers where most of the cells that are not empty begin with one; to the right where all are short."""
+    texts = [cell_text(cell, decimals) for cell in cells]
+    keys = [sort_key(cell) for cell in cells]
+    numbers = [isinstance(cell, Real) or key is not None for cell, key in zip(cells, keys, strict=True)]
+    is_numeric = 2 * sum(numbers) > sum(bool(text.strip()) for text in texts)
+    is_short = all(len(text) <= _LONG and not _VERDICT.search(text) for text in texts)
+    classes = ("number",) if is_numeric and is_short else ()
+    shown = []
+    for text, key in zip(texts, keys, strict=True):
+        value = f' data-value="{key!r}"' if is_numeric and key is not None else ""
+        named = _class((*classes, "long") if len(text) > _LONG else classes)
+        shown.append(f"<td{named}{value}>{_with_verdicts(text)}</td>")
+    return _Column(classes, shown)
 
 
-def _row_html(row: Sequence[Cell], numeric: Sequence[bool], decimals: int) -> str:
-    return "".join(_cell_html(cell, of, decimals) for cell, of in zip(row, numeric, strict=True))
-
-
-def _cell_html(cell: Cell, numeric: bool, decimals: int) -> str:
-    text = cell_text(cell, decimals)
-    key = sort_key(cell) if numeric else None
-    value = "" if key is None else f' data-value="{key!r}"'
-    classes = [name for name, on in (("number", numeric and len(text) <= _LONG), ("long", len(text) > _LONG)) if on]
-    named = f' class="{" ".join(classes)}"' if classes else ""
-    return f"<td{named}{value}>{_with_verdicts(text)}</td>"
+def _class(names: Sequence[str]) -> str:
+    return f' class="{" ".join(names)}"' if names else ""
 
 
 def _with_verdicts(text: str) -> str:

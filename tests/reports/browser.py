@@ -1,6 +1,7 @@
 """A headless Chromium that opens pages from files, and what a person would notice on them."""
 
 import contextlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,7 +26,9 @@ OVERLAPPING = """
 const found = [];
 const families = document.querySelectorAll("main, section, dl, dl > div, thead tr, tbody, tbody tr, figure, nav ul");
 for (const family of families) {
-  const boxes = [...family.children].map(one => [one, one.getBoundingClientRect()]).filter(([_, b]) => b.width * b.height > 0);
+  const boxes = [...family.children]
+    .map(one => [one, one.getBoundingClientRect()])
+    .filter(([_, box]) => box.width * box.height > 0);
   for (let i = 1; i < boxes.length; i++) {
     const [a, b] = [boxes[i - 1][1], boxes[i][1]];
     const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
@@ -117,8 +120,10 @@ def show(driver, path, width, *, dark=False):
 
 def requests(driver):
     """Addresses that the pages shown so far asked for, but for the pages themselves."""
-    import json
-
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [address for address in asked if not address.startswith(("file:", "data:"))]
+    asked = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [
+        one["request"]["url"]
+        for one in asked
+        if one["documentURL"].startswith("file:") and not one["request"]["url"].startswith(("file:", "data:"))
+    ]
