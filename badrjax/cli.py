@@ -1,4 +1,4 @@
-"""The command line of the installed package: `badrjax data list | info | fetch | verify`, `badrjax sweep`."""
+"""The command line of the installed package: `badrjax train | predict | sweep | data | doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from badrjax import __version__, cli_sweep
+from badrjax import __version__, cli_doctor, cli_sweep, cli_train
 from badrjax.datasets import (
     Dataset,
     dataset_from_file,
@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("badrjax", description="Fair machine learning research in JAX.")
     parser.add_argument("--version", action="version", version=f"badrjax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    cli_train.add_to(commands)
     cli_sweep.add_to(commands)
+    cli_doctor.add_to(commands)
     data = commands.add_parser("data", help="the datasets: list, info, fetch, verify")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("list", help="names and titles").set_defaults(run=_list)

@@ -1,1 +1,218 @@
 """The command line of one model: `badrjax train data.csv`, `badrjax predict run/ new.csv`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from badrjax import learners
+from badrjax.cli_sweep import compilation_cache
+from badrjax.constraints import Requirement
+from badrjax.datasets import Dataset, drop_small_groups, merge_small_groups, split, take
+from badrjax.datasets.encodings import encode_file, encoding_of
+from badrjax.datasets.own_files import dataset_of, read_own_file
+from badrjax.extras import require
+from badrjax.learners.fronts import trade_off
+from badrjax.learners.measures import measure
+from badrjax.learners.report import front_rows, groups_rows, page, sensitive_columns
+from badrjax.learners.saving import ABOUT
+from badrjax.learners.settings import METHODS, MODELS, checked
+from badrjax.reports import write_page
+from badrjax.results import provenance, write_results
+from badrjax.results.recording import write_atomically
+
+_CONSTRAINT = re.compile(r"(\w+):(.+)<=\s*([0-9.eE+-]+)")
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands `train` and `predict` to those of a parser (`argparse.ArgumentParser.add_subparsers`)."""
+    _add_train(commands)
+    predict = commands.add_parser(
+        "predict",
+        help="use what `badrjax train` kept on other rows",
+        description="Predictions for the rows of a CSV or Parquet file with the columns that the model was trained "
+        "with; others, such as the label, are passed over. Rows with values the model does not know are refused.",
+    )
+    predict.add_argument("directory", type=Path, metavar="RUN", help="directory that `badrjax train --out` wrote")
+    predict.add_argument("file", type=Path, metavar="FILE", help="new rows, .csv, .csv.gz or .parquet")
+    predict.add_argument("--out", type=Path, metavar="FILE.csv", help="where predictions go; else to the terminal")
+    predict.set_defaults(run=_predict)
+
+
+def _add_train(commands: Any) -> None:
+    methods = "; ".join(f"{name}: {about.summary}" for name, about in METHODS.items())
+    train = commands.add_parser(
+        "train",
+        help="fit a method to a file of your own, with a report by group",
+        description="Fit a method to the rows of a CSV or Parquet file, keep the model, and write a report of accuracy "
+        "and gaps by group and intersection on rows held out. Methods: " + methods + ".",
+    )
+    train.add_argument("file", type=Path, metavar="FILE", help="rows with a header, .csv, .csv.gz or .parquet")
+    train.add_argument("--label", required=True, metavar="COLUMN", help="what to predict")
+    train.add_argument("--sensitive", required=True, nargs="+", metavar="COLUMN", help="that make the groups")
+    train.add_argument("--favourable", metavar="VALUE", help="of the label: what becomes class 1, where not 1")
+    train.add_argument("--drop-sensitive", action="store_true", help="leave these columns out of the features")
+    train.add_argument("--min-group-rows", type=int, metavar="N", help="drop the rows of groups with fewer")
+    train.add_argument("--num-groups", type=int, metavar="K", help="merge the smallest groups until K remain")
+    train.add_argument("--method", default="erm", choices=METHODS, metavar="METHOD", help="see above; erm if left out")
+    train.add_argument("--objective", metavar="NAME", help="of badr and fairbinn, such as equalized_odds")
+    train.add_argument(
+        "--constraint", action="append", default=[], metavar="'METRIC:ATTRIBUTES<=GAP'",
+        help="of fairlab and expgrad, such as 'demographic_parity:sex*race<=0.1'; may be repeated",
+    )  # fmt: skip
+    train.add_argument(
+        "--option", "-o", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as budget=0.1"
+    )
+    train.add_argument("--model", choices=MODELS, help="linear, but for fairbinn")
+    train.add_argument("--hidden", default="64,32", metavar="WIDTHS", help="of a perceptron, such as 64,32")
+    train.add_argument("--epochs", type=int, metavar="N", help="passes over the rows; enough where it is left out")
+    train.add_argument("--learning-rate", type=float, metavar="RATE")
+    train.add_argument("--batch-size", type=int, default=256, metavar="ROWS")
+    train.add_argument("--test-fraction", type=float, default=0.25, metavar="SHARE", help="of rows held out to measure")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="of the split, initial weights and order")
+    train.add_argument("--no-front", action="store_true", help="leave out the trade-off front, which fits again")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model and its report go")
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    require("safetensors.numpy", "keeping a model")
+    require("matplotlib.figure", "a report")
+    chosen = _chosen(options)
+    checked("classification", options.method, **chosen) if _is_for_classes(options) else None
+    dataset, encoding = _read(options)
+    rest = 1 - options.test_fraction
+    parts = split(dataset, "stratified", options.seed, fractions=(rest, 0, options.test_fraction))
+    training, reported = take(dataset, parts.train), take(dataset, parts.test)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with compilation_cache():
+        print(f"{options.method}: {len(training.y):,} rows to train on, {len(reported.y):,} to measure on")
+        trained = learners.train(training, method=options.method, encoding=encoding, **chosen)
+        learners.save(trained, options.out)  # first of all, so that nothing that follows can lose it
+        predicted = learners.predictions(trained, reported.x)
+        key = jax.random.fold_in(jax.random.key(options.seed), 2)
+        measures = measure(key, trained.settings.task, reported.y, predicted, reported.attributes)
+        points = [] if options.no_front else trade_off(trained, training, reported, method=options.method, **chosen)
+    _write(options, dataset, training, trained, measures, points)
+    return 0
+
+
+def _is_for_classes(options: argparse.Namespace) -> bool:
+    """Whether the settings can be judged before the file is read, as those of two classes."""
+    return "classification" in METHODS[options.method].tasks
+
+
+def _read(options: argparse.Namespace) -> tuple[Dataset, Any]:
+    attributes = [name for text in options.sensitive for name in text.split(",") if name]
+    if not 0 < options.test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie in (0, 1), got {options.test_fraction}")
+    file = read_own_file(options.file, options.label)
+    dataset = dataset_of(file, options.label, attributes, options.favourable, options.drop_sensitive)
+    if options.min_group_rows is not None:
+        dataset = drop_small_groups(dataset, options.min_group_rows)
+    if options.num_groups is not None:
+        dataset = merge_small_groups(dataset, options.num_groups)
+    left_out = [options.label, *(attributes if options.drop_sensitive else ())]
+    return dataset, encoding_of(file.frame, left_out)
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `badrjax.learners.train` from those of the command."""
+    try:
+        hidden = tuple(int(width) for width in options.hidden.split(","))
+    except ValueError as error:
+        raise ValueError(f"--hidden must be widths joined by commas, such as 64,32, got {options.hidden!r}") from error
+    return {
+        "objective": options.objective,
+        "constraints": [_requirement(text) for text in options.constraint] or None,
+        "options": dict(_option(text) for text in options.option),
+        "model": options.model,
+        "hidden": hidden,
+        "num_epochs": options.epochs,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+    }
+
+
+def _requirement(text: str) -> Requirement:
+    match = _CONSTRAINT.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise ValueError(
+            f"--constraint must read 'METRIC:ATTRIBUTES<=GAP', such as 'demographic_parity:sex*race<=0.1', got {text!r}"
+        )
+    metric, attributes, threshold = match.groups()
+    try:
+        return Requirement(metric, tuple(attributes.split("*")), float(threshold))
+    except ValueError as error:
+        raise ValueError(f"--constraint {text!r}: the largest gap must be a number, got {threshold!r}") from error
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"an option is written NAME=VALUE, got {text!r}")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _write(
+    options: argparse.Namespace, dataset: Dataset, training: Dataset, trained: Any, measures: Any, points: Sequence[Any]
+) -> None:
+    pandas = require("pandas", "a table of results")
+    settings = {name: value for name, value in vars(options).items() if name != "run"}
+    origin = provenance(settings={n: str(v) for n, v in settings.items()}, data=dataset.checksums)
+    write_results(pandas.DataFrame(groups_rows(measures)), origin, options.out)
+    (options.out / "results.csv").replace(options.out / "groups.csv")
+    if points:
+        write_atomically(options.out / "front.csv", pandas.DataFrame(front_rows(points)).to_csv(index=False))
+    report = page(trained, measures, points, training, settings=settings, provenance=origin)
+    path = write_page(report, options.out / "report.html")
+    _show(measures, trained)
+    print(f"model: {options.out / ABOUT}\nreport: {path}")
+
+
+def _show(measures: Any, trained: Any) -> None:
+    for name, estimate in measures.overall.items():
+        print(f"  {name} {estimate.value:.3f} (95% {estimate.low:.3f} to {estimate.high:.3f})")
+    for part in measures.partitions:
+        for name, gap in part.gaps.items():
+            if name in ("demographic_parity", "equalized_odds", "rmse"):
+                print(
+                    f"  gap {name} of {part.name}: {gap.value:.3f} (95% {gap.low:.3f} to {gap.high:.3f}; at parity "
+                    f"{gap.floor:.3f}; {len(part.group_names)} groups, fewest rows {part.counts.min()})"
+                )
+    if used := sensitive_columns(trained):
+        print(f"note: {', '.join(used)} is used at prediction (--drop-sensitive leaves it out)")
+    if trained.randomised:
+        print("note: the predictor is randomised; these are numbers of one draw")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    pandas = require("pandas", "a table of predictions")
+    trained = learners.load(options.directory)
+    if trained.encoding is None:
+        raise ValueError(f"{options.directory} holds a model of arrays, which reads no file; use badrjax.learners")
+    x = encode_file(options.file, trained.encoding)
+    columns: dict[str, Any] = {"prediction": learners.predictions(trained, x)}
+    if trained.settings.task == "classification":
+        columns["probability"] = learners.probabilities(trained, x)
+    text = pandas.DataFrame(columns).to_csv(index=False)
+    if options.out is None:
+        print(text, end="")
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, text)
+        print(f"{options.out}: {len(x):,} predictions of {trained.label_name} (1 is {trained.favourable!r})")
+    return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
@@ -145,40 +146,66 @@ def _meta(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:
     return Fitted(result.state.params, None, info, history)
 
 
-def _badr(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:
-    options = dict(settings.options)
-    numbers = {name: options.pop(name) for name in ("sharpness", "variant") if name in options}
-    problem = bilevel.problem(
+def badr_problem(rows: Rows, settings: Settings, model: Model) -> bilevel.Problem:
+    """The bilevel problem that `badr` is fitted on.
+
+    Returns:
+        See `badrjax.bilevel.problem`, whose errors it raises.
+    """
+    numbers = {name: settings.options[name] for name in ("sharpness", "variant") if name in settings.options}
+    return bilevel.problem(
         model, rows.batch(), num_groups=rows.groups.num_groups,
         loss="logistic" if settings.task == "classification" else "squared",
-        objective=settings.objective or "", regularisation=options.pop("regularisation", 1e-3), **numbers,
+        objective=settings.objective or "", regularisation=settings.options.get("regularisation", 1e-3), **numbers,
     )  # fmt: skip
-    iterations = settings.num_epochs or _BADR_ITERATIONS
+
+
+def _badr(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:
+    problem = badr_problem(rows, settings, model)
+    fitted = (_badr_exactly if problem.linear else _badr_in_a_single_loop)(key, problem, rows, settings, model)
+    weights = dict(zip(rows.groups.names, fitted.info["weights"], strict=True))
+    info = {name: value for name, value in fitted.info.items() if name != "weights"}
+    return fitted._replace(info=info | {f"weight of {name}": float(weight) for name, weight in weights.items()})
+
+
+def _badr_exactly(key: Array, problem: bilevel.Problem, rows: Rows, settings: Settings, model: Model) -> Fitted:
+    """The best of two searches over the simplex, from equal weights and from the groups' shares."""
+    num_groups = problem.num_groups
+    equal = jnp.full(num_groups, 1 / num_groups)
+    shares = group_count(problem.data.group, num_groups, problem.data.weight)
+    starts = jnp.stack([equal, 0.99 * shares / shares.sum() + 0.01 * equal])
+    found = jax.jit(bilevel.multi_start)(problem, model.init(key), starts)
+    start = jax.jit(bilevel.pareto_path)(problem, starts, model.init(key)).evaluations.value
+    info = {
+        "objective on training rows": float(found.best.value),
+        "objective at equal weights": float(start[0]),
+        "objective at the groups' shares": float(start[1]),
+        "search": explain(found.best.info.status),
+        "weights": found.best.weights,
+    }
+    return Fitted(found.best.params, None, info)
+
+
+def _badr_in_a_single_loop(
+    key: Array, problem: bilevel.Problem, rows: Rows, settings: Settings, model: Model
+) -> Fitted:
     init_key, fit_key = jax.random.split(key)
-    start = model.init(init_key)
-    if problem.linear:
-        method, start = methods.badr_setup(problem, start, **options)
-    else:
-        rate = Partial(optax.sgd, learning_rate=settings.learning_rate or 0.1)
-        options = {"damping": 0.1} | options
-        method = methods.badr(
-            problem.losses, rate, problem.objective, num_groups=problem.num_groups, data=problem.data,
-            regularisation=problem.regularisation, adjoint_optimizer=rate, **options,
-        )  # fmt: skip
-    result = fit(fit_key, method, start, problem.data, num_epochs=iterations, sampler=full_batch())
-    params, weights = result.state.params, result.state.weights
-    info: dict[str, Any] = {"iterations": iterations}
-    if problem.linear:
-        found = methods.badr_solution(problem, result.state)
-        params, weights = found.params, found.weights
-        info |= {"objective on training rows": float(found.value), "solve": explain(found.info.status)}
-    info |= {f"weight of {name}": float(w) for name, w in zip(rows.groups.names, weights, strict=True)}
+    iterations = settings.num_epochs or _BADR_ITERATIONS
+    rate = Partial(optax.sgd, learning_rate=settings.learning_rate or 0.1)
+    options = {n: v for n, v in settings.options.items() if n not in ("sharpness", "variant", "regularisation")}
+    options = {"damping": 0.1} | options
+    method = methods.badr(
+        problem.losses, rate, problem.objective, num_groups=problem.num_groups, data=problem.data,
+        regularisation=problem.regularisation, adjoint_optimizer=rate, **options,
+    )  # fmt: skip
+    result = fit(fit_key, method, model.init(init_key), problem.data, num_epochs=iterations, sampler=full_batch())
     history = {
         "training loss": np.asarray(result.steps.loss),
         "objective": np.asarray(result.steps.objective),
         "group weights": np.asarray(result.steps.weights),
     }
-    return Fitted(params, None, info, history, {"group weights": rows.groups.names})
+    info = {"iterations": iterations, "weights": result.state.weights}
+    return Fitted(result.state.params, None, info, history, {"group weights": rows.groups.names})
 
 
 def _fairlab(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:

@@ -64,7 +64,8 @@ METHODS: Mapping[str, About] = {
         options=("goal", "bargaining_epochs", *_META),
     ),
     "badr": About(
-        "weights of groups for which an objective of the weighted risk minimiser is least",
+        "weights of groups for which an objective of the weighted risk minimiser is least: exactly for a linear model, "
+        "in a single loop for a perceptron",
         objectives={"classification": _CLASSES, "regression": _NUMBERS}, needs="objective",
         options=("regularisation", "sharpness", "variant", "damping", "clip"),
     ),
@@ -101,7 +102,8 @@ class Settings(NamedTuple):
         options: of the method, arguments of the function of its name.
         learning_rate: of Adam (of SGD with momentum for the meta-learning methods), `> 0`; `None` is the method's.
         batch_size: rows a batch, at most all.
-        num_epochs: `None` is as many as make 1000 steps, and 30 at least.
+        num_epochs: passes over the rows; `None` is as many as make 1000 steps, and 30 at least. Of `badr`:
+            iterations of the single loop (a linear model has none).
         validation_fraction: of the rows, in `(0, 1)`, for methods that steer by rows held out of training.
         seed: of initial weights, the order of rows and what is held out.
     """
