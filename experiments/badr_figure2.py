@@ -47,7 +47,7 @@ class Settings:
     num_steps: int = 100
     """Steps between the weights 0 and 1."""
     out: Path = field(default_factory=lambda: Path("outputs/badr_figure2"))
-    """Directory for report.html, results.csv, provenance.json, tables.md and the figure."""
+    """Directory for report.html, results.csv, provenance.json, tables.md, verdicts.csv, path.csv and the figure."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA."""
     cache: bool = True
@@ -88,6 +88,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         data = {panel.title: panel.cell.checksum for panel in panels}
         results.write_results(frame, results.provenance(settings=asdict(settings), data=data), settings.out)
         text = report(panels, missing)
+        _write_beside(panels, settings.out)
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
     drawn = figure(panels)
     drawn.savefig(settings.out / "fronts.png", dpi=150)
@@ -205,6 +206,15 @@ def path_beside(panel: Panel) -> pd.DataFrame:
     recorded = [row[1:] for row in badr_tables.targets("badr_figure2")["path"] if row[0] == panel.name]
     then = pd.DataFrame(recorded, columns=["penalty", "risk_0", "risk_1", "metric", "excess"])
     return frame.join(then.drop(columns="penalty").add_suffix("_recorded"))
+
+
+def _write_beside(panels: list[Panel], out: Path) -> None:
+    """Write the recorded models and paths beside ours, for the ledger; nothing is left of another call."""
+    for name, beside in (("verdicts.csv", models_beside), ("path.csv", path_beside)):
+        (out / name).unlink(missing_ok=True)
+        found = [beside(panel).assign(data=panel.name) for panel in panels if panel.recorded]
+        if found:
+            pd.concat(found).to_csv(out / name, index=False)
 
 
 def report(panels: list[Panel], missing: list[str]) -> str:

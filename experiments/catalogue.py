@@ -104,6 +104,10 @@ EXPERIMENTS = {
         "experiments.fairbinn_game",
         "where FairBiNN's rules settle in a quadratic game, and where its Pareto claim holds and fails",
     ),
+    "ledger": Experiment(
+        "experiments.ledger",
+        "every cell of every paper with its verdict, from records and stored results; trains nothing",
+    ),
 }
 
 

@@ -25,6 +25,8 @@ PRINTED = {"FFVAE": "Adversarial"}
 CONSTANT = "constant"
 REFERENCE_POINT, REFERENCE_FRONT = (1.0, 1.0), ((0.0, 0.0),)
 """Of hypervolume and IGD+, in 1 - F1 and the gap: the worst of both, and the best."""
+NO_RUNS = "no such runs"
+"""The note of a cell that was not run."""
 _FEWEST_SEEDS, _SEEDS_OF_A_VERDICT = 10, 50
 
 
@@ -195,12 +197,12 @@ def entries(rows: Sequence[Chosen], table: int, datasets: Sequence[str], metrics
     for printed in targets(table):
         if (printed["dataset"], printed["constraint"]) not in asked:
             continue
-        for attribute, label, value in _printed_values(printed):
+        for attribute, label, value in printed_values(printed):
             found.append(_entry(rows, printed, attribute, label, value))
     return found
 
 
-def _printed_values(printed: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+def printed_values(printed: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     """Attributes, name and number of each cell of a printed row."""
     if "attribute" in printed:
         yield printed["attribute"], "F1", printed["F1"]
@@ -219,7 +221,6 @@ def _entry(
     source = SOURCES[source_name]
     labels = {"dataset": printed["dataset"], "constraint": printed["constraint"], "attributes": attribute,
               "method": printed["method"], "metric": label}  # fmt: skip
-    number = results.Printed(value, 2)
     setting = "mixed" if "attribute" not in printed else attribute
     mine = [
         row
@@ -227,24 +228,49 @@ def _entry(
         if row.run.trial.dataset == source_name
         and SHORT[row.run.trial.metric] == printed["constraint"]
         and row.run.trial.setting == setting
-        and PRINTED.get(row.title, row.title) == _our_title(printed["method"])
+        and PRINTED.get(row.title, row.title) == our_title(printed["method"])
     ]
-    kind: Literal["performance", "gap"] = "performance" if label == "F1" else "gap"
     if not mine:
-        return results.Entry(labels, number, results.tolerance(kind), note="no such runs")
+        return entry_of(labels, value, label, np.zeros(0), np.zeros(0), source)
     values, floors = zip(*(_value(row, source, attribute, label) for row in mine), strict=True)
+    return entry_of(labels, value, label, np.asarray(values), np.asarray(floors), source)
+
+
+def entry_of(
+    labels: Mapping[str, str],
+    printed: float,
+    label: str,
+    values: np.ndarray,
+    floors: np.ndarray,
+    source: fairlab_data.Source,
+) -> results.Entry:
+    """A printed cell beside one value a seed of ours, `f[S]`; no target on other rows, or of too few seeds.
+
+    Args:
+        labels: of the cell.
+        printed: the paper's number.
+        label: `"F1"`, or the metric of a gap.
+        values: ours; empty where it was not run.
+        floors: what gaps come to at exact parity, `f[S]`.
+        source: of the dataset.
+    """
+    number = results.Printed(printed, 2)
+    kind: Literal["performance", "gap"] = "performance" if label == "F1" else "gap"
+    entry = results.Entry(labels, number, results.tolerance(kind))
+    if not values.size:
+        return entry._replace(note=NO_RUNS)
     note = f"ours: {np.mean(values):.3f} of {len(values)} seeds"
     if not source.same_rows:
-        return results.Entry(labels, number, results.tolerance(kind), note=f"other rows than the paper's; {note}")
+        return entry._replace(note=f"other rows than the paper's; {note}")
     if len(values) < _FEWEST_SEEDS:
-        return results.Entry(labels, number, results.tolerance(kind), note=f"too few seeds; {note}")
-    cell = results.compare_cell(np.asarray(values), number, seed=0, min_seeds=_FEWEST_SEEDS)
+        return entry._replace(note=f"too few seeds; {note}")
     few = f"{len(values)} seeds only" if len(values) < _SEEDS_OF_A_VERDICT else ""
     floor = None if label == "F1" else float(np.mean(floors))
-    return results.Entry(labels, number, results.tolerance(kind), cell, floor, note=few)
+    cell = results.compare_cell(values, number, seed=0, min_seeds=_FEWEST_SEEDS)
+    return entry._replace(cell=cell, floor=floor, note=few)
 
 
-def _our_title(method: str) -> str:
+def our_title(method: str) -> str:
     """Budgets as ours are written."""
     return f"FairLAB ({float(method[9:-1]):g})" if method.startswith("FairLAB (") else method
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,21 +94,5 @@ def _sections(parts: Sequence[str | RichTable | Section]) -> tuple[str, list[Sec
         else:
             loose.append(Text(part))
     if loose:
-        sections.insert(0, Section("Results", tuple(_joined(loose))))
+        sections.insert(0, Section("Results", tuple(loose)))
     return title, sections
-
-
-def _joined(blocks: Sequence[Block]) -> Iterator[Block]:
-    """Lines of text that follow each other as one table of statements, so that they are told apart."""
-    lines: list[str] = []
-    for block in [*blocks, None]:
-        if isinstance(block, Text):
-            lines.append(block.text.strip())
-            continue
-        if 0 < len(lines) < 2:
-            yield Text(lines[0])
-        elif lines:
-            yield Table(["what was measured"], [[line] for line in lines])
-        lines = []
-        if block is not None:
-            yield block

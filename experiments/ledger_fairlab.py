@@ -1,0 +1,126 @@
+"""The cells of FairLAB, from the stored results of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from badrjax import results
+from experiments import fairlab_data, fairlab_tables
+from experiments.fairlab_data import SHORT, SOURCES
+from experiments.ledger_cells import PaperTable, of_entries, stored
+
+PAPER = "FairLAB"
+TITLES = {
+    1: "two-way intersections, threshold 0.20",
+    2: "three-way intersections, threshold 0.20",
+    3: "seven constraints on demographic parity",
+    4: "seven constraints on equalised odds",
+}
+_SHORT = {short: metric for metric, short in SHORT.items()}
+
+
+def tables(where: Mapping[str, Path], data_home: Path | None) -> list[PaperTable]:
+    """Tables 1 to 5.
+
+    Args:
+        where: directory of each experiment's results.
+        data_home: where raw files are looked for, to say of which dataset there is none.
+    """
+    absent = dict(_absent(data_home))
+    found = [_table(number, where[f"fairlab_table{number}"], absent) for number in TITLES]
+    return [*found, times(where["fairlab_table5"], absent)]
+
+
+def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:
+    """Table 5: training times, which are of another machine."""
+    frame, missing = stored(folder / "results.csv", "fairlab_table5", quick=False)
+    entries = []
+    for row in (row for row in fairlab_tables.targets(5) if isinstance(row["seconds"], float)):
+        labels = {name: row[name] for name in ("dataset", "setting", "method")}
+        note = absent.get(_source_of(row["dataset"])) or missing
+        mine = np.zeros(0) if frame is None else _seconds(frame, row)
+        if mine.size:
+            note = f"a time of the paper's machine, 16 cores of a Xeon; ours, of another, {mine.mean():.0f} s"
+        entries.append(results.Entry(labels, results.Printed(row["seconds"], 0), 0.0, note=note or "no such time"))
+    about = "Seconds. Times of different machines are not compared, so no cell is a target that could be met."
+    return PaperTable(PAPER, "Table 5: training times", of_entries(entries), about)
+
+
+def _table(number: int, folder: Path, absent: Mapping[str, str]) -> PaperTable:
+    frame, missing = stored(folder / "results.csv", f"fairlab_table{number}", quick=False)
+    entries = []
+    for printed in fairlab_tables.targets(number):
+        name = _source_of(printed["dataset"])
+        source, setting = SOURCES[name], printed.get("attribute", "mixed")
+        mine = frame if frame is None else _runs(frame, name, printed, setting)
+        for attribute, label, value in fairlab_tables.printed_values(printed):
+            labels = {"dataset": printed["dataset"], "constraint": printed["constraint"], "attributes": attribute,
+                      "method": printed["method"], "metric": label}  # fmt: skip
+            values, floors = _values(mine, source, setting, attribute, label)
+            entry = fairlab_tables.entry_of(labels, value, label, values, floors, source)
+            if entry.note == fairlab_tables.NO_RUNS:
+                entry = entry._replace(note=_why(name, source, absent, missing, folder))
+            entries.append(entry)
+    about = "One split a seed, test rows; the paper does not say of how many seeds its numbers are."
+    return PaperTable(PAPER, f"Table {number}: {TITLES[number]}", of_entries(entries), about)
+
+
+def _runs(frame: pd.DataFrame, name: str, printed: Mapping[str, Any], setting: str) -> pd.DataFrame:
+    """The rows of the tidy frame that a printed row is about, on test rows."""
+    title = fairlab_tables.our_title(printed["method"])
+    mine = frame[(frame["dataset"] == name) & (frame["metric"] == _SHORT[printed["constraint"]])]
+    mine = mine[(mine["setting"] == setting) & (mine["part"] == "test")]
+    return mine[mine["method"].map(lambda method: fairlab_tables.PRINTED.get(method, method)) == title]
+
+
+def _values(
+    frame: pd.DataFrame | None, source: fairlab_data.Source, setting: str, attribute: str, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """One value a seed, `f[S]`, and the floors of a gap."""
+    if frame is None or frame.empty:
+        return np.zeros(0), np.zeros(0)
+    if label == "F1":
+        return _by_seed(frame[frame["value_of"] == "f1_weighted"]), np.zeros(0)
+    # Requirements are stored by the names of the columns, in the order of the paper's.
+    gaps = frame[frame["value_of"] == "gaps"]
+    order = ["*".join(names) for names in fairlab_data.subsets(source, setting)]
+    named = list(dict.fromkeys(gaps["requirement"]))[order.index(attribute)]
+    mine = frame[frame["requirement"] == named]
+    return _by_seed(mine[mine["value_of"] == "gaps"]), _by_seed(mine[mine["value_of"] == "floors"])
+
+
+def _by_seed(frame: pd.DataFrame) -> np.ndarray:
+    return frame.sort_values("seed")["value"].to_numpy(float)
+
+
+def _seconds(frame: pd.DataFrame, row: Mapping[str, Any]) -> np.ndarray:
+    title = fairlab_tables.our_title(row["method"])
+    method = frame["method"].map(lambda one: fairlab_tables.PRINTED.get(one, one))
+    method = method.replace({"FairLAB": "FairLAB (0.05)"})
+    chosen = (frame["dataset"] == _source_of(row["dataset"])) & (frame["setting"] == row["setting"]) & (method == title)
+    return frame.loc[chosen, "seconds"].to_numpy(float)
+
+
+def _why(name: str, source: fairlab_data.Source, absent: Mapping[str, str], missing: str, folder: Path) -> str:
+    if name in absent:
+        return absent[name]
+    rows = "" if source.same_rows else "; the paper's rows, California 2014, are not at hand, and other states stand in"
+    return (missing or f"no such runs in {folder / 'results.csv'}") + rows
+
+
+def _absent(data_home: Path | None) -> Iterator[tuple[str, str]]:
+    """Datasets whose files are not here, and why."""
+    for name, source in SOURCES.items():
+        try:
+            fairlab_data.load(source, data_home)
+        except fairlab_data.MISSING:
+            yield name, f"its file is not here; `badrjax data info {source.name}` says how to get it"
+
+
+def _source_of(paper: str) -> str:
+    return next(name for name, source in SOURCES.items() if source.paper == paper)
