@@ -17,8 +17,8 @@ PAPER = "Nash-Meta-Learning"
 READINGS = {"code": "protocol of the published code", "paper": "protocol of the text"}
 AUC = {
     "code": "What the paper calls AUC is taken of predicted labels here, as its code does, so it is balanced accuracy.",
-    "paper": "AUC is that of scores at the last epoch, as the text has it. Read off the same runs as the code reads them, "
-    "twice as many cells come out, and most of the others do so once the runs are trained as the code trains.",
+    "paper": "AUC is that of scores at the last epoch, as the text has it. Read off the same runs as the code reads "
+    "them, twice as many cells come out, and most of the others do once the runs are trained as the code trains.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 from typing import Any
 
@@ -43,7 +44,7 @@ def svg(figure: Figure, prefix: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context(_OPTIONS):
-        figure.figure.savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
+        _copy(figure.figure).savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
     drawn = buffer.getvalue()
     drawn = _IDENTIFIERS.sub(rf"\g<1>{prefix}-\g<2>", drawn[drawn.index("<svg") :])
     size = _SIZE.match(drawn)
@@ -57,3 +58,11 @@ def svg(figure: Figure, prefix: str) -> str:
     )
     # Its style would be that of the whole page; the page has it for drawings only.
     return head + _STYLE.sub("", drawn[size.end() :])
+
+
+def _copy(figure: Any) -> Any:
+    """A figure that can be drawn without moving the parts of the given one, which a layout does a little each time."""
+    try:
+        return pickle.loads(pickle.dumps(figure))
+    except (AttributeError, TypeError, pickle.PicklingError):  # something in it, such as a local function, has no copy
+        return figure
