@@ -6,7 +6,7 @@ LOCK := requirements/dev.txt
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: install demo test test-slow lint format bench lock clean
+.PHONY: install demo test test-slow lint format bench notebooks lock clean
 
 install: $(READY)
 
@@ -36,6 +36,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Executes the notebooks, which are kept as text, and rewrites their rendered twins. COMPAS is read from BADRJAX_DATA.
+notebooks: $(READY)
+	$(BIN)/python notebooks/render.py
 
 bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks
