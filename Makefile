@@ -6,7 +6,7 @@ LOCK := requirements/dev.txt
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: install demo test test-slow lint format bench notebooks lock clean
+.PHONY: install demo test test-slow lint format docs bench notebooks lock clean
 
 install: $(READY)
 
@@ -41,6 +41,10 @@ format: $(READY)
 notebooks: $(READY)
 	$(BIN)/python notebooks/render.py
 
+# The site, into site/; nothing is fetched. The variable silences a notice of the theme about its own future.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.sweep_rates
@@ -62,4 +66,4 @@ lock:
 		--group bench pyproject.toml -c $(LOCK) -o requirements/bench.txt
 
 clean:
-	rm -rf $(VENV) outputs dist .jax_cache
+	rm -rf $(VENV) outputs dist site .jax_cache

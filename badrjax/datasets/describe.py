@@ -15,6 +15,7 @@ _HEAD = """\
 
 Every dataset is loaded the same way:
 
+```python
 >>> import badrjax as bx
 >>> adult = bx.load_dataset("adult", sensitive=("sex", "race"))
 >>> adult
@@ -24,6 +25,8 @@ Dataset('adult': 48842 rows, 104 features, groups Female & Amer-Indian-Eskimo, .
 >>> merged = bx.load_dataset("adult", sensitive=("sex", "race"), min_group_rows=200, num_groups=3)
 >>> merged.notes
 ("dropped the rows of 'Female & Amer-Indian-Eskimo' (185), 'Female & Other' (155)", 'merged the smallest groups: ...)
+
+```
 
 **Where files are looked for:** below `data_home=`, below the directory that the environment variable `BADRJAX_DATA`
 names, in the user's cache, in the package (Adult and German Credit come with it), and last at the official source.
@@ -55,9 +58,12 @@ group answers; what merely goes along with it (an occupation, an area) stays.
 (as the Nash paper), `kfold`, `domain` (train on one state, year or published part, test on others) or `official` (the
 Nash paper's index files).
 
+```python
 >>> splits = bx.datasets.split(adult, "domain", domain="part", train="train", test="test")
 >>> [part.size for part in splits]
 [32561, 0, 16281]
+
+```
 
 Rows, features and base rates below are those of the default options; the tests check them wherever the files are. Of
 datasets without numbers no raw file was at hand: their loaders were tried on small files of the same format.
