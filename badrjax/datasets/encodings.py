@@ -137,7 +137,7 @@ def _number(name: str, row: int, value: Any) -> float:
         if not NUMBER.fullmatch(text):
             raise ValueError(f"column {name!r} has {value!r} in row {row}, where the model was trained with numbers")
     number = float(value)
-    if not abs(number) <= np.finfo(np.float32).max:
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise ValueError(f"column {name!r} has {value!r} in row {row}, which is not finite in float32")
     return number
 

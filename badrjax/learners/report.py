@@ -73,7 +73,7 @@ def page(
     sections = [
         Section("The predictor", (*_notices(trained, training, measures), *_about(trained, training))),
         Section("All rows", (_overall(measures),)),
-        Section("Gaps between groups", (_gaps(measures), *_gap_figure(measures))),
+        Section("Gaps between groups", (*_constraints(trained, measures), _gaps(measures), *_gap_figure(measures))),
         Section("Groups", tuple(block for part in measures.partitions for block in _groups(part))),
     ]
     if points:
@@ -184,6 +184,23 @@ def _gaps(measures: Measures) -> Table:
     return Table(head, rows, "Largest differences between groups", _GAP_NOTE)
 
 
+def _constraints(trained: Trained, measures: Measures) -> tuple[Block, ...]:
+    """What was asked for beside what was measured, where anything was."""
+    rows = []
+    for metric, attributes, threshold in trained.settings.constraints:
+        for part in measures.partitions:
+            if set(part.name.split(" & ")) == set(attributes):
+                gap = part.gaps[metric]
+                cells = (_number(gap.value), _number(gap.upper_bound), _number(gap.floor))
+                said = ["yes" if value <= threshold else "no" for value in (gap.value, gap.upper_bound)]
+                rows.append([f"{_NAMES[metric]} of {part.name}", threshold, *cells, *said])
+    if not rows:
+        return ()
+    head = ("constraint", "largest gap asked for", "gap measured", "bound", "floor", "gap below", "bound below")
+    note = "A constraint is asked of the training rows, and may not be met on others, or at all."
+    return (Table(head, rows, "Constraints", note),)
+
+
 def _gap_figure(measures: Measures) -> tuple[Block, ...]:
     named = [
         (f"{_NAMES[name]}, {part.name}", gap, int(part.counts.sum()))
@@ -227,8 +244,9 @@ def _groups(part: Partition) -> tuple[Block, ...]:
 def _front(points: Sequence[Point], measures: Measures, trained: Trained) -> tuple[Block, ...]:
     settings = trained.settings
     gap = "demographic_parity" if settings.task == "classification" else "rmse"
-    wanted = [requirement.metric for requirement in settings.constraints[:1]] or [settings.objective]
-    gap = str(wanted[0]) if wanted[0] in GAPS else gap
+    wanted = settings.constraints[0].metric if settings.constraints else settings.objective
+    if isinstance(wanted, str) and wanted in GAPS:
+        gap = wanted
     rows = front_rows(points)
     table = Table(list(rows[0]), [[_cell(v) for v in row.values()] for row in rows], "Every point")
     text = Text(

@@ -131,6 +131,9 @@ def fit_arrays(
     Raises:
         ValueError: as `train`.
     """
+    if settings.task == "classification":
+        y = np.asarray(y, np.int32)
+    check_rows(Rows(x, y, groups, attributes, weight), settings)
     shift, scale = _moments(x, weight)
     features = ((x - shift) / scale).astype(np.float32)
     target = (0.0, 1.0)
@@ -138,10 +141,7 @@ def fit_arrays(
         mean, deviation = _moments(np.asarray(y, np.float64)[:, None], weight)
         target = (float(mean[0]), float(deviation[0]))
         y = ((y - target[0]) / target[1]).astype(np.float32)
-    else:
-        y = np.asarray(y, np.int32)
     rows = Rows(features, y, groups, attributes, weight)
-    check_rows(rows, settings)
     found = recipes.fit_rows(jax.random.key(settings.seed), rows, settings)
     names = tuple(f"x{i}" for i in range(x.shape[1]))
     return Trained(
