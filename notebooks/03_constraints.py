@@ -81,8 +81,9 @@ REQUIREMENTS = [
     ("equal_opportunity", "sex", 0.1),
 ]
 constraints, cells = bx.fairness_constraints(REQUIREMENTS, attributes, data.y, rows=splits.train)
+value_of = lambda group: constraints.group_names[group].split("=")[1]
 pairs = [
-    f"{constraints.requirement_names[r]}: {constraints.group_names[a]} / {constraints.group_names[b]}".replace("_", " ")
+    f"{constraints.requirement_names[r]}: {value_of(a)} / {value_of(b)}".replace("_", " ")
     for r, a, b in zip(constraints.requirement, constraints.left, constraints.right, strict=True)
 ]
 batch_of = lambda rows: bx.Batch(jnp.asarray(data.x[rows]), jnp.asarray(data.y[rows]), jnp.asarray(cells.ids[rows]))
@@ -168,16 +169,26 @@ for name, values in rows.items():
     print(f"{name:20}  F1 {shown[0]}   largest excess {shown[1]}   ({SEEDS} seeds)")
 
 # %%
-points = {name: np.stack([1 - np.asarray(f1s), np.asarray(excess)], axis=1) for name, (f1s, excess) in rows.items()}
-axes = plotting.fronts(points, x_label="1 - weighted F1 on test rows", y_label="largest excess of a gap (-1 to 1)")
+points = np.array([[1 - np.asarray(f1s), np.asarray(excess)] for f1s, excess in rows.values()])  # f[rows, 2, seeds]
+means = points.mean(axis=2)
+axes = plotting.fronts(
+    {"without constraints": means[:1], "a budget, mean over seeds": means[1:]},
+    x_label="1 - weighted F1 on test rows (0 to 1)", y_label="largest excess of a gap (-1 to 1)",
+)  # fmt: skip
+for (x, y), label in zip(means[1:], BUDGETS, strict=True):
+    axes.annotate(f"{label:.2f}", (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
+axes.plot(*points.swapaxes(0, 1).reshape(2, -1), "+", color="0.55", markersize=6, label="a seed", zorder=1)
 axes.axhline(0, color="0.4", linewidth=0.8)
+axes.get_legend().remove()
+axes.legend(frameon=False, fontsize=9)
 axes.figure
 
 # %% [markdown]
 # ## Multipliers
 #
-# A multiplier grows while its pair is too far apart and falls when it is not. Those that end large belong to the
-# pairs that cost most.
+# A multiplier grows while its pair is too far apart and falls when it is not. Each round puts the pairs of one group
+# in force, drawn among those that are violated most, so multipliers come and go. Large at the end would mean: not
+# met.
 
 # %%
 axes = plotting.multipliers_over_time(multipliers[0, -1], pairs, most_named=5, x_label="epoch")

@@ -43,6 +43,7 @@ def executed(text: Path) -> nbformat.NotebookNode:
 
     Raises:
         CellExecutionError: where a cell fails.
+        RuntimeError: where a cell warns, or shows an object that could not be drawn, which no cell fails for.
     """
     # XLA tells on a busy machine that compiling took long, which is no part of what a notebook shows.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -55,7 +56,7 @@ def executed(text: Path) -> nbformat.NotebookNode:
         cell.metadata = nbformat.NotebookNode()
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [_plain(output) for output in cell.outputs]
+            cell.outputs = [_plain(_shown(output)) for output in cell.outputs]
     notebook.metadata = nbformat.NotebookNode(kernelspec=_KERNEL, language_info={"name": "python"})
     return notebook
 
@@ -73,6 +74,14 @@ def main(names: list[str]) -> None:
             sys.exit(f"{name}.ipynb would have {size:,} bytes, more than {MOST_BYTES:,}: draw fewer or smaller figures")
         known[name].with_suffix(".ipynb").write_text(content, encoding="utf-8")
         print(f"{name}.ipynb: {size:,} bytes")
+
+
+def _shown(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    if output.get("name") == "stderr":
+        raise RuntimeError(f"a cell wrote to stderr: {output.text}")
+    if "<Figure" in output.get("data", {}).get("text/plain", "") and "image/png" not in output.data:
+        raise RuntimeError("a figure was not drawn; is the line '# %matplotlib inline' in the first cell?")
+    return output
 
 
 def _plain(output: nbformat.NotebookNode) -> nbformat.NotebookNode:

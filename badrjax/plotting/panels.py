@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from badrjax.plotting.curves import COLOURS
 # Lines and marks differ beside their colour, so that they can be told apart in grey and by everyone.
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_LEGEND_LETTERS = 76
+_LEGEND_LETTERS = 70
 _HANDLE_LETTERS = 8
 _POINTS_BELOW = 40
 _POINTS_A_LINE = 15
@@ -32,8 +33,8 @@ def panel(axes: Any, *, height: float, width: float = 5.4, legend: Sequence[str 
         return axes
     from matplotlib.figure import Figure
 
-    labels = [label for label in legend if label]
-    lines = -(-len(labels) // _columns(labels)) if labels else 0
+    labels = [_wrapped(label) for label in legend if label]
+    lines = -(-len(labels) // _columns(labels)) + sum(label.count("\n") for label in labels) if labels else 0
     return Figure(figsize=(width, height + 0.2 * lines), layout="constrained").subplots()
 
 
@@ -93,8 +94,13 @@ def numbers(values: Any, argument: str) -> np.ndarray:
 
 def _columns(labels: Sequence[str]) -> int:
     """How many labels fit side by side below a panel of the usual width."""
-    longest = max(len(label) for label in labels) + _HANDLE_LETTERS
+    longest = max(len(line) for label in labels for line in label.split("\n")) + _HANDLE_LETTERS
     return max(1, min(len(labels), _LEGEND_LETTERS // longest))
+
+
+def _wrapped(label: str) -> str:
+    """A label that would be wider than the panel on several lines, for a wide legend takes its width from the panel."""
+    return textwrap.fill(label, _LEGEND_LETTERS - _HANDLE_LETTERS)
 
 
 def _legend_below(axes: Any) -> None:
@@ -103,6 +109,7 @@ def _legend_below(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
+    labels = [_wrapped(label) for label in labels]
     down = _POINTS_BELOW + _POINTS_A_LINE * axes.get_xlabel().count("\n")
     below = axes.transAxes + ScaledTranslation(0, -down / 72, axes.get_figure().dpi_scale_trans)
     options = {"loc": "upper center", "borderaxespad": 0.0, "frameon": False, "fontsize": 9, "ncols": _columns(labels)}

@@ -21,7 +21,7 @@ PLOTS = {
     ),
     "weights_over_time": lambda axes: plotting.weights_over_time(np.full((5, 2), 0.5), ["a", "b"], axes=axes),
     "multipliers_over_time": lambda axes: plotting.multipliers_over_time(
-        np.ones((5, 9)), [f"demographic parity of pair {i}" for i in range(9)], bound=2.0, axes=axes
+        np.ones((5, 9)), [f"parity of {'a rather long pair, ' * 5}{i}" for i in range(9)], bound=2.0, axes=axes
     ),
     "alignment_rates": lambda axes: plotting.alignment_rates({"LtR": np.ones((2, 5))}, bargaining_epochs=2, axes=axes),
     "group_metrics": lambda axes: plotting.group_metrics(
@@ -57,6 +57,7 @@ def test_a_figure_of_its_own_has_labels_and_nothing_that_overlaps_or_is_cut(name
     assert drawn.x1 <= whole.x1 + 1
     assert drawn.y1 <= whole.y1 + 1
     assert axes.get_window_extent().height > 0.3 * whole.height
+    assert axes.get_window_extent().width > 0.45 * whole.width
 
 
 @pytest.mark.parametrize("name", PLOTS)
