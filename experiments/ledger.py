@@ -24,7 +24,7 @@ from experiments.catalogue import EXPERIMENTS
 from experiments.ledger_cells import COLUMNS, PaperClaims, PaperTable
 
 ALL = (*verdicts.TARGETS, *verdicts.NO_TARGETS)
-RECORDS = Path(__file__).parent / "records" / "nash_table1"
+RECORDS = Path(__file__).parent / "records"
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Settings:
     """All cells of all papers with their verdicts, as a page and as results.csv."""
 
     outputs: Path = field(default_factory=lambda: Path("outputs"))
-    """Where the experiments have written: the results of each in a directory of its name."""
+    """Where the experiments have written: the results of each in a directory of its name. They go before the records."""
     stores: tuple[str, ...] = ()
     """Directories of single experiments elsewhere, such as badr_figure2=/results/figure2."""
     records: Path = field(default_factory=lambda: RECORDS)
-    """Directory of the records of Tables 1 and 4, a directory a protocol within."""
+    """Results that are kept with the code: a directory an experiment, with what it wrote and its provenance.json."""
     data_home: Path | None = None
     """Directory with raw files, searched before BADRJAX_DATA: which datasets are not here is a reason."""
     out: Path = field(default_factory=lambda: Path("outputs/ledger"))
@@ -47,14 +47,14 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     """Judge every cell and claim, write the page and the tables, and return the tidy frame of the cells."""
     where = places(settings)
     console = running.begin(settings, console)
-    found, claimed = ledger_nash.tables(where, settings.records)
+    found, claimed = ledger_nash.tables(where, settings.records / "nash_table1")
     of_badr, claims_of_badr = ledger_badr.tables(where)
     found += of_badr + ledger_fairlab.tables(where, settings.data_home)
     claimed += claims_of_badr + ledger_fairbinn.claims(where)
     frame = tidy(found)
     results.write_results(frame, results.provenance(settings=asdict(settings), data={}), settings.out)
     tidy_claims(claimed).to_csv(settings.out / "claims.csv", index=False)
-    sections = [_summary(found), *_by_paper(found, claimed, where), _experiments(where)]
+    sections = [_summary(found), *_by_paper(found, claimed, where), _experiments(where, settings.records)]
     page = pages.write(settings, "# Reproduction ledger\n", *sections)
     for paper in dict.fromkeys(one.paper for one in found):
         console.print(f"{paper}: {counts_sentence(found, paper)}", markup=False, soft_wrap=True)
@@ -69,7 +69,7 @@ def places(settings: Settings) -> dict[str, Path]:
         ValueError: for a store that is not `NAME=DIRECTORY` of an experiment.
         FileNotFoundError: for a store or records that are not there.
     """
-    where = {name: settings.outputs / name for name in EXPERIMENTS}
+    where = {name: _place(settings, name) for name in EXPERIMENTS}
     for store in settings.stores:
         name, equals, directory = store.partition("=")
         if not equals or not directory:
@@ -82,6 +82,13 @@ def places(settings: Settings) -> dict[str, Path]:
     if not settings.records.is_dir():
         raise FileNotFoundError(f"there is no directory {settings.records} of records")
     return where
+
+
+def _place(settings: Settings, name: str) -> Path:
+    """Where an experiment has written; else what is kept of it with the code, if anything is."""
+    written, kept = settings.outputs / name, settings.records / name
+    # Tables 1 and 4 are judged from records setting by setting, wherever each of them is.
+    return kept if kept.is_dir() and name != "nash_table1" and not any(written.glob("*.csv")) else written
 
 
 def tidy(found: Sequence[PaperTable]) -> pd.DataFrame:
@@ -181,17 +188,20 @@ def _claims(one: PaperClaims) -> Section:
     return Section(heading, (Text(f"{one.about}\n\n{len(one.frame)} claims: {said}."), table))
 
 
-def _experiments(where: Any) -> Section:
+def _experiments(where: Any, records: Path) -> Section:
     """What is stored of each experiment, those too that reproduce figures without printed numbers."""
     rows = []
     for name, experiment in EXPERIMENTS.items():
         if name == "ledger":
             continue
-        folder = where[name]
-        there = folder.is_dir() and any(folder.rglob("results.csv"))
-        rows.append([name, experiment.summary, f"in {folder}" if there else f"NOT RUN: nothing in {folder}"])
+        places_of = [folder for folder in (where[name], records / name) if any(folder.rglob("results.csv"))]
+        kept = [records / name] if (records / name).is_dir() else []
+        there = next(iter([*places_of, *kept]), None)
+        rows.append(
+            [name, experiment.summary, f"NOT RUN: nothing in {where[name]}" if there is None else f"in {there}"]
+        )
     about = Text(
-        "Figures print no numbers, so they have no cells: the experiments measure their claims in their own pages."
+        "Figures print no numbers, so they have no cells: their experiments measure claims in their own pages."
     )
     return Section("What is stored here", (about, Table(["experiment", "what it reruns", "results"], rows)))
 

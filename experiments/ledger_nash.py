@@ -27,11 +27,11 @@ def tables(where: Mapping[str, Path], records: Path) -> tuple[list[PaperTable], 
 
     Args:
         where: directory of each experiment's results.
-        records: directory of records of runs, a directory a protocol within.
+        records: directory of records of Tables 1 and 4, a directory a protocol within.
     """
     found, claimed = [], []
     for protocol, title in READINGS.items():
-        folders = (where["nash_table1"] / protocol / "records", records / protocol)
+        folders = tuple(dict.fromkeys((where["nash_table1"] / protocol / "records", records / protocol)))
         kept, reasons = _records(protocol, folders)
         frame = _cells(protocol, kept, reasons)
         causes = ledger_causes.CODE if protocol == "code" else (({}, ledger_causes.TEXT),)

@@ -29,6 +29,8 @@ from experiments import (
 )
 from experiments.catalogue import EXPERIMENTS
 
+NASH = ledger.RECORDS / "nash_table1"
+
 
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch):
@@ -45,6 +47,13 @@ def where(folder):
     return {name: folder / name for name in EXPERIMENTS}
 
 
+@pytest.fixture
+def only_nash(tmp_path):
+    """Records of Tables 1 and 4 and no others."""
+    shutil.copytree(NASH, tmp_path / "records" / "nash_table1")
+    return tmp_path / "records"
+
+
 def counts(frame):
     return {name: number for name, number in results.verdict_counts(frame).items() if number}
 
@@ -55,9 +64,10 @@ def store(folder, frame, **settings):
     (folder / "provenance.json").write_text(json.dumps({"settings": settings}))
 
 
-def test_the_whole_ledger_is_written_and_its_counts_are_those_of_the_records(tmp_path):
+def test_the_whole_ledger_is_written_and_its_counts_are_those_of_the_records(tmp_path, only_nash):
     console = Console(file=io.StringIO(), width=200)
-    frame = ledger.main(ledger.Settings(outputs=tmp_path / "none", out=tmp_path / "out"), console)
+    settings = ledger.Settings(outputs=tmp_path / "none", records=only_nash, out=tmp_path / "out")
+    frame = ledger.main(settings, console)
     assert {one.name for one in (tmp_path / "out").iterdir()} == {
         "claims.csv", "provenance.json", "report.html", "results.csv"
     }  # fmt: skip
@@ -86,7 +96,7 @@ def test_the_whole_ledger_is_written_and_its_counts_are_those_of_the_records(tmp
 
 
 def test_a_record_of_ones_own_goes_before_the_kept_one_and_another_one_is_refused(tmp_path):
-    kept = ledger.RECORDS / "code" / "student_sex.json"
+    kept = NASH / "code" / "student_sex.json"
     record = results.read_record(kept)
     own = tmp_path / "nash_table1" / "code" / "records"
     own.mkdir(parents=True)
@@ -94,13 +104,13 @@ def test_a_record_of_ones_own_goes_before_the_kept_one_and_another_one_is_refuse
         entry._replace(cell=entry.cell and entry.cell._replace(p_value=0.0, difference=1.0)) for entry in record[1]
     ]
     results.write_record(record._replace(entries=worse), own / "student_sex.json")
-    tables, _ = ledger_nash.tables(where(tmp_path), ledger.RECORDS)
+    tables, _ = ledger_nash.tables(where(tmp_path), NASH)
     mine = tables[0].frame[tables[0].frame["dataset"] == "student_sex"]
     assert set(mine["verdict"]) == {"NOT REPRODUCED", "BELOW FLOOR"}
     # One that was run otherwise says nothing of the protocol.
     (own / "student_sex.json").unlink()
     lonely = tmp_path / "records"
-    shutil.copytree(ledger.RECORDS, lonely)
+    shutil.copytree(NASH, lonely)
     shutil.copy(lonely / "paper" / "student_sex.json", lonely / "code" / "student_sex.json")
     tables, _ = ledger_nash.tables(where(tmp_path), lonely)
     mine = tables[0].frame[tables[0].frame["dataset"] == "student_sex"]
@@ -124,6 +134,20 @@ def test_table_5_is_judged_by_one_estimator_on_the_papers_own_rows(tmp_path):
     assert frame.loc["student_sex", "verdict"] == "NOT RUN"
     assert "balanced split" in frame.loc["student_sex", "reason"]
     assert set(frame.drop(["adult_sex", "student_sex"])["verdict"]) == {"REPRODUCED"}
+
+
+def test_what_is_kept_with_the_code_is_read_until_an_experiment_has_written(tmp_path):
+    settings = ledger.Settings(outputs=tmp_path)
+    kept = ledger.places(settings)
+    assert kept["badr_figure2"] == ledger.RECORDS / "badr_figure2"
+    assert kept["badr_experiment2"] == tmp_path / "badr_experiment2"
+    assert counts(ledger_badr.models(kept["badr_figure2"]).frame) == {"targets": 30, "REPRODUCED": 10, "NOT RUN": 20}
+    assert counts(ledger_badr.path(kept["badr_figure2"]).frame) == {"targets": 120, "REPRODUCED": 40, "NOT RUN": 80}
+    five = counts(ledger_nash.table5(kept["nash_table5"]).frame)
+    assert five == {"targets": 7, "REPRODUCED": 1, "NOT REPRODUCED": 6}
+    (tmp_path / "badr_figure2").mkdir()
+    (tmp_path / "badr_figure2" / "verdicts.csv").touch()
+    assert ledger.places(settings)["badr_figure2"] == tmp_path / "badr_figure2"
 
 
 def test_recorded_models_without_seeds_are_judged_by_their_difference(tmp_path):
@@ -255,7 +279,7 @@ def test_a_cause_is_shown_only_beside_a_cell_that_does_not_come_out():
     found = ledger_causes.explained(frame, [({"dataset": "a"}, "the solver")])
     assert list(found["reason"]) == ["the solver", "", "2 of 50 seeds diverged"]
     # Every cause is about cells that exist.
-    cells = ledger_nash.tables(where(ledger.RECORDS), ledger.RECORDS)[0][0].frame
+    cells = ledger_nash.tables(where(NASH), NASH)[0][0].frame
     for labels, _ in ledger_causes.CODE:
         assert (cells[list(labels)] == pd.Series(labels)).all(axis=1).any()
 
