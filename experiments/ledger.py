@@ -32,7 +32,7 @@ class Settings:
     """All cells of all papers with their verdicts, as a page and as results.csv."""
 
     outputs: Path = field(default_factory=lambda: Path("outputs"))
-    """Where the experiments have written: the results of each in a directory of its name. They go before the records."""
+    """Where the experiments have written: each in a directory of its name, which goes before its records."""
     stores: tuple[str, ...] = ()
     """Directories of single experiments elsewhere, such as badr_figure2=/results/figure2."""
     records: Path = field(default_factory=lambda: RECORDS)

@@ -78,6 +78,14 @@ def results_of(store):
     return min((store / "results").glob("*/results.csv"), key=lambda path: path.stat().st_mtime_ns)
 
 
+def test_a_page_of_the_sweep_lies_beside_its_results(small):
+    path, store = small
+    text = results_of(store).with_name("report.html").read_text("utf-8")
+    assert f"<h1>Sweep: {path.name}</h1>" in text
+    assert "Best settings of each method by loss on the validation rows" in text
+    assert text.count("<tr><td") == 1 + 2 * 3  # the best of the one method, and every trial
+
+
 def test_the_example_runs_beside_its_file(tmp_path, capsys):
     path = written(tmp_path, EXAMPLE)
     assert call(path) == 0
