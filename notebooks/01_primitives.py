@@ -185,8 +185,8 @@ axes.set_xlabel(f"block of {EVERY} steps")
 axes.figure
 
 # %% [markdown]
-# The loss on the test rows of the cell that is worst off. Bargaining lowers it at once and then lets it rise again,
-# with seeds that differ more and more: this is why the published method bargains for some epochs only and goes on
+# The loss on the test rows of the cell that is worst off. In this run bargaining lowers it at once and then lets it
+# rise again, with seeds that differ more and more. The published method bargains for some epochs only and goes on
 # with another goal.
 
 # %%
