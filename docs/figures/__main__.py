@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
-
 import front_page
 import infos
+import matplotlib as mpl
 
 IMAGES = Path(__file__).parents[1] / "images"
 PARTS = {"front_page": front_page.make, **infos.PARTS}

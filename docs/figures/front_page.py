@@ -78,7 +78,7 @@ def intervals(test: bx.Batch, predicted: Any) -> bx.Bootstrap:
 
 def draw(measured: Measured, test: bx.Batch) -> Figure:
     """Left: whom of those with an income above 50,000 dollars the model finds; right: what the penalty trades."""
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(8.6, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     picked = pick(measured)
     shown = [(0, "no penalty"), (picked, f"penalty x {WEIGHTS[picked]:g}")]
@@ -90,22 +90,37 @@ def draw(measured: Measured, test: bx.Batch) -> Figure:
         *stacked, counts=np.tile(counts, 2), names=[f"{text}: {name}" for _, text in shown for name in NAMES],
         x_label="share of those who earn more than 50,000 dollars that the model finds (95% bootstrap)", axes=left,
     )  # fmt: skip
+    left.set_xticks(np.arange(0.5, 0.75, 0.05))
     left.set_title("Adult, test rows, seed 0", fontsize=10)
-    points = {
-        "no penalty": np.stack([measured.error[0], measured.gap[0]], 1),
-        f"penalty x {WEIGHTS[1]:g} to {WEIGHTS[-1]:g}": np.stack([measured.error[1:], measured.gap[1:]], -1).reshape(
-            -1, 2
-        ),
-    }
-    plotting.fronts(points, x_label="1 - balanced accuracy", y_label="gap of true positive rates", axes=right)
+    draw_trade(right, measured)
     right.axhspan(0, float(floor.mean), color="0.88", lw=0, zorder=0)
     right.annotate(
         f"below the noise floor, {float(floor.mean):.3f}", (1, float(floor.mean) / 2),
         xycoords=("axes fraction", "data"), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
         fontsize=8,
     )  # fmt: skip
-    right.set_title(f"{len(WEIGHTS)} weights x {SEEDS} seeds, one program", fontsize=10)
+    right.set_title(f"{len(WEIGHTS)} weights of the penalty x {SEEDS} seeds", fontsize=10)
     return figure
+
+
+def draw_trade(axes: Any, measured: Measured) -> None:
+    """Error against gap, for each weight the mean of the seeds with a bar from the least to the largest."""
+    for place, weight in enumerate(WEIGHTS):
+        colour = plotting.COLOURS[0 if weight == 0 else 1]
+        error, gap = measured.error[place], measured.gap[place]
+        axes.plot([error.mean()] * 2, [gap.min(), gap.max()], color=colour, lw=1, alpha=0.6)
+        axes.plot(error.mean(), gap.mean(), "o" if weight == 0 else "s", color=colour, ms=6)
+        axes.annotate(
+            f"x {weight:g}" if weight else "none", (error.mean(), gap.mean()),
+            (-7, 0) if weight <= 1 else (7, 0), textcoords="offset points",
+            ha="right" if weight <= 1 else "left", va="center", fontsize=8,
+        )  # fmt: skip
+    axes.plot(measured.error.mean(axis=1), measured.gap.mean(axis=1), color="0.6", lw=0.8, zorder=1)
+    axes.set_xlabel("1 - balanced accuracy, test rows")
+    axes.set_ylabel("gap of these shares, test rows")
+    axes.set_xlim(0.205, 0.325)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def make() -> dict[str, Figure]:

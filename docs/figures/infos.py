@@ -25,7 +25,7 @@ def rows_of(name: str, sensitive: str | tuple[str, ...], kind: str) -> tuple[bx.
 
 def side_by_side(number: int = 2) -> tuple[Figure, Any]:
     """A figure with panels in a row."""
-    figure = Figure(figsize=(4.6 * number, 3.5), layout="constrained")
+    figure = Figure(figsize=(4.3 * number, 3.3), layout="constrained")
     return figure, figure.subplots(1, number)
 
 
@@ -41,7 +41,7 @@ def learning_rates() -> dict[str, Figure]:
 
     rates = (0.0003, 0.03, 3.0)
     losses = np.asarray(jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(jnp.array(rates), jnp.arange(3)))
-    print("loss at the last epoch:", {rate: values[:, -1].round(3).tolist() for rate, values in zip(rates, losses)})
+    print("loss at the last epoch:", dict(zip(rates, losses[:, :, -1].round(3).tolist(), strict=True)))
     axes = plotting.trajectory(
         {f"learning rate {rate:g}": values for rate, values in zip(rates, losses, strict=True)},
         y_label="training loss, mean of an epoch (nats)",
@@ -64,7 +64,8 @@ def bargains() -> dict[str, Figure]:
         model = bx.models.mlp(train.x.shape[1], hidden=(32,))
         method = bx.nash_meta(
             bx.losses.cross_entropy(model), Partial(optax.sgd, learning_rate=0.01, momentum=0.9), validation,
-            goal="learning_to_reweight", num_groups=dataset.num_groups, bargaining_epochs=10, cells=cells, diagnostics="step",
+            goal="learning_to_reweight", num_groups=dataset.num_groups, bargaining_epochs=10, cells=cells,
+            diagnostics="step",
         )  # fmt: skip
         key = jax.random.key(0)
         return bx.fit(key, method, model.init(key), train, num_epochs=20, sampler=bx.shuffled(batch_size)).steps
@@ -113,7 +114,8 @@ def requirements() -> dict[str, Figure]:
             sampler=bx.shuffled(256),
         )
         method = bx.fairlab(
-            model, adam, constraints, validation, rounds=30, local_epochs=5, max_multiplier=bound, patience=30, penalty=10.0, multiplier_step=20.0, multiplier_patience=0,
+            model, adam, constraints, validation, rounds=30, local_epochs=5, max_multiplier=bound, patience=30,
+            penalty=10.0, multiplier_step=20.0, multiplier_patience=0,
             logit_scale=2.0, score_weight=0.01,
             cell_sizes=bx.group_count(train.group, cells.num_groups), **options,
         )  # fmt: skip
@@ -123,40 +125,35 @@ def requirements() -> dict[str, Figure]:
     one = [("demographic_parity", "sex", 0.05)]
     several = [("demographic_parity", "sex", 0.02), ("equalized_odds", ("sex", "race"), 0.02)]
     runs = {
-        "one requirement at 0.05, F1 may fall by 0.1": run(one, budget=0.1),
-        "two at 0.02, one on intersections, F1 may not fall": run(several, budget=0.0),
-        "the same two, F1 may fall to anything": run(several, performance_bound=-jnp.inf),
+        "one requirement at 0.05,\nF1 may fall by 0.1": run(one, budget=0.1),
+        "two at 0.02, one on intersections,\nF1 may not fall": run(several, budget=0.0),
+        "the same two,\nF1 may fall to anything": run(several, performance_bound=-jnp.inf),
     }
-    figure, axes = side_by_side(3)
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
     for panel, (title, epochs) in zip(axes, runs.items(), strict=True):
         done = np.isfinite(np.asarray(epochs.performance))
-        values = {
-            "largest multiplier / its bound": np.asarray(epochs.largest_multiplier)[done] / bound,
-            "share predicted 1": np.asarray(epochs.positive_share)[done],
-            "worst gap, validation": np.nanmax(np.asarray(epochs.validation_gaps)[done], axis=1),
-            "F1": np.asarray(epochs.performance)[done],
+        epochs = jax.tree.map(lambda leaf, done=done: np.asarray(leaf)[done], epochs)
+        lines = {
+            "largest multiplier / its bound": epochs.largest_multiplier / bound,
+            "share predicted 1": epochs.positive_share,
+            "worst gap, validation rows": np.nanmax(epochs.validation_gaps, axis=1),
+            "F1, validation rows": epochs.performance,
         }
-        plotting.trajectory(values, y_label="0 to 1", axes=panel)
+        for colour, style, (name, values) in zip(plotting.COLOURS, ("-", "--", "-.", ":"), lines.items(), strict=False):
+            panel.plot(np.arange(1, 1 + len(values)), values, style, color=colour, label=name, lw=1.4)
         panel.set_ylim(-0.03, 1.03)
-        panel.set_title(title, fontsize=9)
-        last = jax.tree.map(lambda leaf: np.asarray(leaf)[done][-1], epochs)
+        panel.set_title(title, fontsize=9.5)
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.3)
+        last = jax.tree.map(lambda leaf: leaf[-1], epochs)
         print(
-            title,
-            "| at bound",
-            last.num_at_bound,
-            "violated",
-            last.num_violated,
-            "train",
-            np.round(last.train_gaps, 3),
-            "gaps",
-            np.round(last.best_gaps, 3),
-            "share",
-            np.round(last.positive_share, 3),
-            "F1",
-            np.round(last.performance, 3),
-            "shortfall",
-            last.best_shortfall,
+            f"{title!r}: at bound {last.num_at_bound} (most {epochs.num_at_bound.max()}), "
+            f"violated {last.num_violated}, gaps of the kept model {last.best_gaps.round(3)}, "
+            f"share {last.positive_share:.3f}, F1 {last.performance:.3f}"
         )
+    axes[0].set_ylabel("0 to 1")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return {"infos_requirements": figure}
 
 

@@ -1,8 +1,7 @@
 """Pages and files from outside docs/: links to them work in the repository, and here on the site too.
 
-A page of the site may link to `../benchmarks/README.md`, as a reader of the repository needs it. Markdown files from
-outside become pages, others are copied, both at the place in the site that they have in the repository; links are
-written anew to fit.
+A page of the site may link to `../benchmarks/README.md`, as a reader of the repository needs it. The Markdown
+files named below become pages, others that are linked to are copied, and links are written anew to fit.
 """
 
 from __future__ import annotations
@@ -15,14 +14,18 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
+OUTSIDE_PAGES = {
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "benchmarks/README.md": "benchmarks.md",
+}
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the pages from outside, and the files that any page links to."""
-    for path in OUTSIDE_PAGES:
-        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+    for path, place in OUTSIDE_PAGES.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     for page in [file for file in files if file.is_documentation_page()]:
         for target in outside_targets(page.content_string, home(page.src_uri)):
             if target not in OUTSIDE_PAGES and files.get_file_from_path(shown_at(target)) is None:
@@ -46,12 +49,13 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 def home(src_uri: str) -> str:
     """Folder of a page in the repository, of which its links are relative."""
-    return posixpath.dirname(src_uri if src_uri in OUTSIDE_PAGES else posixpath.join("docs", src_uri))
+    of_place = {place: path for path, place in OUTSIDE_PAGES.items()}
+    return posixpath.dirname(of_place.get(src_uri) or posixpath.join("docs", src_uri))
 
 
 def shown_at(target: str) -> str:
     """Place on the site of a file of the repository."""
-    return target.removeprefix("docs/")
+    return OUTSIDE_PAGES.get(target, target.removeprefix("docs/"))
 
 
 def outside_targets(markdown: str, folder: str) -> set[str]:
