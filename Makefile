@@ -6,7 +6,9 @@ LOCK := requirements/dev.txt
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: install demo test test-slow lint format docs bench notebooks lock clean
+MINIMAL := .venv-minimal
+
+.PHONY: install demo test test-slow test-minimal lint format docs bench notebooks lock clean
 
 install: $(READY)
 
@@ -26,6 +28,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	BADRJAX_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+# The oldest versions that pyproject.toml allows, in an environment of their own. What these versions themselves warn of
+# is no error here.
+test-minimal: requirements/minimal.txt
+	$(PYTHON) -m venv --clear $(MINIMAL)
+	$(MINIMAL)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/minimal.txt
+	$(MINIMAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(MINIMAL)/bin/python -m pytest -W default -n auto --dist loadfile tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -64,6 +74,9 @@ lock:
 		--extra experiments --group dev pyproject.toml -o $(LOCK)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 		--group bench pyproject.toml -c $(LOCK) -o requirements/bench.txt
+	uv pip compile --universal --resolution lowest-direct --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --quiet --extra experiments --extra checkpoints --extra estimators --group dev pyproject.toml \
+		-o requirements/minimal.txt
 
 clean:
 	rm -rf $(VENV) outputs dist site .jax_cache

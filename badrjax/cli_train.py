@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from badrjax import learners
 from badrjax.cli_sweep import compilation_cache
@@ -21,7 +22,8 @@ from badrjax.learners.fronts import trade_off
 from badrjax.learners.measures import measure
 from badrjax.learners.report import front_rows, groups_rows, page, sensitive_columns
 from badrjax.learners.saving import ABOUT
-from badrjax.learners.settings import METHODS, MODELS, checked
+from badrjax.learners.settings import METHODS, MODELS, Task, checked
+from badrjax.learners.trained import check_attributes
 from badrjax.reports import write_page
 from badrjax.results import provenance, write_results
 from badrjax.results.recording import write_atomically
@@ -84,8 +86,9 @@ def _train(options: argparse.Namespace) -> int:
     require("safetensors.numpy", "keeping a model")
     require("matplotlib.figure", "a report")
     chosen = _chosen(options)
-    checked("classification", options.method, **chosen) if _is_for_classes(options) else None
     dataset, encoding = _read(options)
+    task: Task = "classification" if np.issubdtype(dataset.y.dtype, np.integer) else "regression"
+    check_attributes(checked(task, options.method, **chosen), dataset)
     rest = 1 - options.test_fraction
     parts = split(dataset, "stratified", options.seed, fractions=(rest, 0, options.test_fraction))
     training, reported = take(dataset, parts.train), take(dataset, parts.test)
@@ -100,11 +103,6 @@ def _train(options: argparse.Namespace) -> int:
         points = [] if options.no_front else trade_off(trained, training, reported, method=options.method, **chosen)
     _write(options, dataset, training, trained, measures, points)
     return 0
-
-
-def _is_for_classes(options: argparse.Namespace) -> bool:
-    """Whether the settings can be judged before the file is read, as those of two classes."""
-    return "classification" in METHODS[options.method].tasks
 
 
 def _read(options: argparse.Namespace) -> tuple[Dataset, Any]:

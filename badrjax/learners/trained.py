@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from badrjax.checks import check_finite
+from badrjax.checks import check_finite, unknown_name
 from badrjax.datasets import Dataset
 from badrjax.datasets.encodings import Encoding
 from badrjax.groups import Groups, encode_groups
@@ -97,6 +97,7 @@ def train(
     if classes and not np.isin(dataset.y, (0, 1)).all():
         raise ValueError(f"the labels of {dataset.name} must be 0 and 1, or floats for regression")
     settings = checked("classification" if classes else "regression", method, **options)
+    check_attributes(settings, dataset)
     attributes = dict(dataset.attributes) or {"group": Groups(dataset.group, dataset.group_names, dataset.num_groups)}
     groups = Groups(np.asarray(dataset.group, np.int32), dataset.group_names, dataset.num_groups)
     weight = None if weight is None else np.asarray(weight, np.float32)
@@ -105,6 +106,14 @@ def train(
         feature_names=dataset.feature_names, sensitive=dataset.sensitive, label_name=dataset.label_name,
         favourable=dataset.favourable, encoding=encoding,
     )  # fmt: skip
+
+
+def check_attributes(settings: Settings, dataset: Dataset) -> None:
+    """Raise `ValueError` for a constraint on an attribute that the dataset does not have, with the nearest."""
+    for requirement in settings.constraints:
+        for name in requirement.attributes:
+            if name not in dataset.attributes:
+                raise unknown_name("attribute", name, tuple(dataset.attributes))
 
 
 def fit_arrays(
