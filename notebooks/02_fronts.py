@@ -190,7 +190,7 @@ for place, (name, axes) in enumerate(zip(OBJECTIVES, figure.subplots(1, 3), stri
     axes.plot(*of_path[0, [0, place]], "o", markerfacecolor="none", color="black", markersize=11, label="plain")
     axes.plot(*of_chosen[[0, place]], "*", color="black", markersize=12, label="chosen on training rows")
     axes.axhline(floor_of[name], color="0.6", linewidth=1.2, label="noise floor (95%)")
-    axes.set_ylim(0, None)
+    axes.set_ylim(-0.01, None)
     handles = axes.get_legend_handles_labels()
     axes.get_legend().remove()
 figure.legend(*handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)

@@ -132,8 +132,8 @@ def _notices(trained: Trained, training: Dataset, measures: Measures) -> tuple[B
         )
     if used := sensitive_columns(trained):
         found.append(
-            f"The sensitive attribute is used at prediction: {', '.join(used)} are among the features. "
-            "`--drop-sensitive` leaves them out; other columns may still tell of them."
+            f"The sensitive attribute is used at prediction: among the features stands {', '.join(used)}. "
+            "`--drop-sensitive` leaves it out; other columns may still tell of it."
         )
     counts = np.bincount(training.group, minlength=training.num_groups)
     if METHODS[trained.settings.method].groups and (counts < _FEW).any():
