@@ -44,7 +44,10 @@ def svg(figure: Figure, prefix: str) -> str:
 
     buffer = io.StringIO()
     with matplotlib.rc_context(_OPTIONS):
-        _copy(figure.figure).savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
+        # Tight, so that no title or legend that is wider than the figure is cut off.
+        _copy(figure.figure).savefig(
+            buffer, format="svg", metadata=_NO_METADATA, facecolor="none", bbox_inches="tight", pad_inches=0.05
+        )
     drawn = buffer.getvalue()
     drawn = _IDENTIFIERS.sub(rf"\g<1>{prefix}-\g<2>", drawn[drawn.index("<svg") :])
     size = _SIZE.match(drawn)

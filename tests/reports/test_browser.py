@@ -76,6 +76,22 @@ def test_no_figure_is_empty(driver, path, width):
         assert one["height"] >= 150
 
 
+def test_a_title_wider_than_its_figure_is_not_cut_off(driver, tmp_path):
+    figure = Drawing(figsize=(2, 2))
+    figure.subplots().plot([0, 1])
+    figure.suptitle("a title that is a good deal wider than the figure below it")
+    page = Page("t", "l", (Section("", (Figure(figure, "a", "a"),)),))
+    browser.show(driver, reports.write_page(page, tmp_path / "page.html"), 1280)
+    cut = """
+    const outer = document.querySelector("svg").getBoundingClientRect();
+    return [...document.querySelectorAll("svg use")].filter(one => {
+      const box = one.getBoundingClientRect();
+      return box.left < outer.left - 1 || box.right > outer.right + 1;
+    }).length;
+    """
+    assert driver.execute_script(cut) == 0
+
+
 def column(driver, table, at):
     rows = driver.execute_script(f"return [...document.querySelectorAll('table')[{table}].tBodies[0].rows]")
     return [row.find_elements("css selector", "td")[at].text for row in rows]
