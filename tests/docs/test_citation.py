@@ -1,11 +1,12 @@
 """CITATION.cff says what the package says."""
 
-import yaml
+import pytest
 
 import badrjax as bx
 
 from . import pages
 
+yaml = pytest.importorskip("yaml", reason="it comes with what builds the site")
 CITATION = yaml.safe_load((pages.ROOT / "CITATION.cff").read_text())
 
 

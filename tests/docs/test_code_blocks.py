@@ -9,7 +9,8 @@ import shlex
 import matplotlib as mpl
 import pytest
 
-from badrjax.cli import main
+from badrjax import cli
+from experiments.catalogue import EXPERIMENTS
 
 from . import pages
 
@@ -63,7 +64,7 @@ def run_console(block):
         assert words[0] == "badrjax", f"{block.name}: only badrjax commands are run, not {command!r}"
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            status = main(words[1:])
+            status = cli.main(words[1:])
         got = printed.getvalue()
         assert status == 0, f"{block.name}: {command}\n{got}"
         if expected.strip():
@@ -72,11 +73,27 @@ def run_console(block):
 
 
 def commands(code):
-    parts = re.split(r"^\$ ", code, flags=re.MULTILINE)
+    """Each command with what it should print; a line that ends in a backslash goes on."""
+    parts = re.split(r"^\$ ", code.replace("\\\n", " "), flags=re.MULTILINE)
     assert not parts[0].strip(), f"a console block begins with a command after '$ ', got {parts[0]!r}"
     for part in parts[1:]:
         command, _, expected = part.partition("\n")
         yield command, expected
+
+
+def test_commands_that_are_not_run_could_be():
+    """Of plain blocks, which need the network, other files or hours: commands, options and experiments exist."""
+    seen = set()
+    for block in pages.all_blocks():
+        for line in block.code.replace("\\\n", " ").splitlines() if not block.language else ():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["badrjax"]:
+                cli._parser().parse_args(words[1:])
+                seen.add(words[1])
+            elif words[:3] == ["python", "-m", "experiments"] and words[3:]:
+                assert words[3] in EXPERIMENTS, f"{block.name}: {line}"
+                seen.add(words[3])
+    assert {"train", "data", "nash_table1", "ledger"} <= seen
 
 
 def test_no_block_escapes():
