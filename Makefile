@@ -12,7 +12,7 @@ MINIMAL := .venv-minimal
 
 install: $(READY)
 
-$(READY): $(LOCK) Makefile
+$(READY): $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit("badrjax needs Python 3.11 or newer; try make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import badrjax as bx
-from badrjax import results
+from badrjax import pareto, results
 from badrjax.constraints import FairnessConstraints
 from experiments import fairlab_data, fairlab_measures
 from experiments.fairlab_data import SHORT, SOURCES
@@ -130,7 +133,9 @@ def markdown(rows: Sequence[Chosen], part: str = "test") -> str:
 def fronts_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
     """FairLAB's front over its budgets against each competitor's over its settings, paired by seed.
 
-    The constant predictor is on every front: it is there for everyone, and a method is not better for finding it.
+    The constant predictor is on every front: it is there for everyone, and a method is not better for finding it. More
+    points make a larger hypervolume, so a competitor that has more settings than FairLAB has budgets gets a second row,
+    with as many: the best by hypervolume on validation rows.
     """
     body = []
     for (dataset, metric, setting), mine in _grouped(runs):
@@ -138,11 +143,17 @@ def fronts_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> 
             method: _front_points(mine, method, datasets[dataset], with_constant=True)
             for method in ("fairlab", *TITLES)
         }
-        for method, title in TITLES.items():
-            seeds = sorted(set(points["fairlab"]) & set(points[method]))
-            if len(seeds) < 2:
+        fewest = min((len(validation) for validation, _ in points["fairlab"].values()), default=0)
+        for method in TITLES:
+            if any(len(validation) > fewest for validation, _ in points[method].values()) and fewest > 1:
+                points[f"{method}, fewer"] = {s: _fewer(both, fewest - 1) for s, both in points[method].items()}
+        for method, others in points.items():
+            seeds = sorted(set(points["fairlab"]) & set(others))
+            if len(seeds) < 2 or method == "fairlab":
                 continue
-            first, second = (_stacked(points[name], seeds) for name in ("fairlab", method))
+            name, few, _ = method.partition(", fewer")
+            title = TITLES[name] + (f", {fewest - 1} points" if few else "")
+            first, second = (_stacked(chosen, seeds) for chosen in (points["fairlab"], others))
             found = results.compare_fronts(
                 first, second, reference_point=REFERENCE_POINT, reference_front=REFERENCE_FRONT
             )
@@ -312,6 +323,19 @@ def _front_points(
             for part in ("validation", "test")
         )
     return found  # type: ignore[return-value]
+
+
+def _fewer(both: tuple[np.ndarray, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
+    validation, test = both
+    last = len(validation) - 1
+    subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), min(number, last))])
+    volumes = _hypervolumes(jnp.asarray(validation)[subsets], jnp.asarray(REFERENCE_POINT))
+    kept = subsets[int(np.argmax(volumes))]
+    return validation[kept], test[kept]
+
+
+_hypervolumes = jax.jit(jax.vmap(pareto.hypervolume, (0, None)))
 
 
 def _stacked(points: Mapping[int, tuple[np.ndarray, np.ndarray]], seeds: Sequence[int]) -> tuple[Any, Any]:

@@ -46,7 +46,8 @@ def erm(losses: Any, optimizer: Any, *, reduction: Reduction = "mean") -> Method
             mean).
 
     Raises:
-        ValueError: for an unknown reduction. TypeError: for an optimizer that is neither form.
+        ValueError: for an unknown reduction.
+        TypeError: for an optimizer that is neither form.
     """
     return reweighted(losses, optimizer, None, reduction)
 

@@ -1,5 +1,6 @@
 """The experiments of the FairLAB paper: measures from counts, choices, the store, and a whole small table."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -184,3 +185,20 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
     )
     fairlab_figure2.main(figure, Console(quiet=True))
     assert (tmp_path / "figure" / "figure2.png").stat().st_size > 10_000
+
+
+def test_fewer_points_are_those_with_the_largest_area_on_validation_rows():
+    rng = np.random.default_rng(0)
+    validation, test = rng.uniform(size=(2, 7, 2))
+    kept, scored = fairlab_tables._fewer((validation, test), 2)
+    assert kept.shape == scored.shape == (3, 2)
+    np.testing.assert_array_equal(kept[-1], validation[-1])  # the constant stays
+
+    def area(points):
+        """Of the unit square, what some point dominates, counted on a fine grid."""
+        grid = np.stack(np.meshgrid(*[(np.arange(400) + 0.5) / 400] * 2), -1).reshape(-1, 1, 2)
+        return (grid >= points).all(-1).any(-1).mean()
+
+    best = max(itertools.combinations(range(6), 2), key=lambda pair: area(validation[[*pair, 6]]))
+    np.testing.assert_array_equal(kept, validation[[*best, 6]])
+    np.testing.assert_array_equal(scored, test[[*best, 6]])
