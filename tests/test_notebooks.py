@@ -97,7 +97,8 @@ def test_the_twin_shows_figures_and_no_errors_warnings_or_paths_of_a_machine(tex
     found = outputs(text)
     assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in found)
     assert sum("image/png" in output.get("data", {}) for output in found) >= 2
-    machine = re.compile(r"(/work/|/home/|/root/|/tmp/|/Users/|[A-Z]:\\\\|\.venv)|(Error|Warning)\b|0x[0-9a-f]{6}")
+    path = r"(?<![\w.:/])/\w[\w.-]*/\w[\w.-]*/\w|[A-Z]:\\\\|\.venv|~/"
+    machine = re.compile(path + r"|(Error|Warning)\b|0x[0-9a-f]{6}")
     assert [text for text in map(shown, found) if machine.search(text)] == []
 
 
