@@ -79,7 +79,7 @@ def bargains() -> dict[str, Figure]:
         strict=True,
     ):
         shares = {"bargain has a solution": steps.feasible, "every player gains": steps.aligned}
-        plotting.trajectory(shares, y_label="share of the batches of an epoch (0 to 1)", axes=panel)
+        plotting.trajectory(shares, y_label="share of batches (0 to 1)", axes=panel)
         panel.set_ylim(-0.03, 1.03)
         panel.axvspan(0.5, 10.5, color="0.92", lw=0, zorder=0)
         panel.set_title(title, fontsize=10)
