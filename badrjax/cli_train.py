@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,21 +15,24 @@ import numpy as np
 from badrjax import learners
 from badrjax.cli_sweep import compilation_cache
 from badrjax.constraints import Requirement
-from badrjax.datasets import Dataset, drop_small_groups, merge_small_groups, split, take
-from badrjax.datasets.encodings import encode_file, encoding_of
+from badrjax.datasets import Dataset, drop_small_groups, merge_small_groups, take
+from badrjax.datasets.encodings import Encoding, encode_file, encoding_of
 from badrjax.datasets.own_files import dataset_of, read_own_file
 from badrjax.extras import require
 from badrjax.learners.fronts import trade_off
-from badrjax.learners.measures import measure
+from badrjax.learners.measures import FEWEST, Gap, measure, partitions_of_dataset
 from badrjax.learners.report import front_rows, groups_rows, page, sensitive_columns
-from badrjax.learners.saving import ABOUT
-from badrjax.learners.settings import METHODS, MODELS, Task, checked
+from badrjax.learners.rows import held_out
+from badrjax.learners.saving import ABOUT, ARRAYS
+from badrjax.learners.settings import METHODS, MODELS, TASKS, Task, checked
 from badrjax.learners.trained import check_attributes
 from badrjax.reports import write_page
-from badrjax.results import provenance, write_results
+from badrjax.results import provenance
 from badrjax.results.recording import write_atomically
 
-_CONSTRAINT = re.compile(r"(\w+):(.+)<=\s*([0-9.eE+-]+)")
+_CONSTRAINT = re.compile(r"\s*(\w+)\s*:(.+)<=\s*([0-9.eE+-]+)\s*")
+_FEWEST_ROWS = 20  # to measure on
+_FILES = (ARRAYS, "report.html", "groups.csv", "front.csv", "provenance.json")
 
 
 def add_to(commands: Any) -> None:
@@ -58,6 +62,11 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--label", required=True, metavar="COLUMN", help="what to predict")
     train.add_argument("--sensitive", required=True, nargs="+", metavar="COLUMN", help="that make the groups")
     train.add_argument("--favourable", metavar="VALUE", help="of the label: what becomes class 1, where not 1")
+    train.add_argument(
+        "--task",
+        choices=TASKS,
+        help="regression for labels that are whole numbers; else it follows",
+    )
     train.add_argument("--drop-sensitive", action="store_true", help="leave these columns out of the features")
     train.add_argument("--min-group-rows", type=int, metavar="N", help="drop the rows of groups with fewer")
     train.add_argument("--num-groups", type=int, metavar="K", help="merge the smallest groups until K remain")
@@ -86,37 +95,88 @@ def _train(options: argparse.Namespace) -> int:
     require("safetensors.numpy", "keeping a model")
     require("matplotlib.figure", "a report")
     chosen = _chosen(options)
-    dataset, encoding = _read(options)
-    task: Task = "classification" if np.issubdtype(dataset.y.dtype, np.integer) else "regression"
-    check_attributes(checked(task, options.method, **chosen), dataset)
-    rest = 1 - options.test_fraction
-    parts = split(dataset, "stratified", options.seed, fractions=(rest, 0, options.test_fraction))
-    training, reported = take(dataset, parts.train), take(dataset, parts.test)
-    options.out.mkdir(parents=True, exist_ok=True)
+    if not 0 < options.test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie in (0, 1), got {options.test_fraction}")
+    own = _read(options)
+    task: Task = "classification" if np.issubdtype(own.dataset.y.dtype, np.integer) else "regression"
+    check_attributes(checked(task, options.method, **chosen), own.dataset)
+    training, reported = take(own.dataset, own.train), take(own.dataset, own.test)
+    _prepare(options.out)
     with compilation_cache():
         print(f"{options.method}: {len(training.y):,} rows to train on, {len(reported.y):,} to measure on")
-        trained = learners.train(training, method=options.method, encoding=encoding, **chosen)
+        trained = learners.train(training, method=options.method, encoding=own.encoding, **chosen)
         learners.save(trained, options.out)  # first of all, so that nothing that follows can lose it
         predicted = learners.predictions(trained, reported.x)
         key = jax.random.fold_in(jax.random.key(options.seed), 2)
-        measures = measure(key, trained.settings.task, reported.y, predicted, reported.attributes)
+        measures = measure(key, task, reported.y, predicted, partitions_of_dataset(reported))
         points = [] if options.no_front else trade_off(trained, training, reported, method=options.method, **chosen)
-    _write(options, dataset, training, trained, measures, points)
+    _write(options, own.dataset, training, trained, measures, points)
     return 0
 
 
-def _read(options: argparse.Namespace) -> tuple[Dataset, Any]:
-    attributes = [name for text in options.sensitive for name in text.split(",") if name]
-    if not 0 < options.test_fraction < 1:
-        raise ValueError(f"--test-fraction must lie in (0, 1), got {options.test_fraction}")
+class _Own(NamedTuple):
+    """A file of one's own: its dataset, how columns became features, and positions of both parts' rows."""
+
+    dataset: Dataset
+    encoding: Encoding
+    train: np.ndarray
+    test: np.ndarray
+
+
+def _read(options: argparse.Namespace) -> _Own:
     file = read_own_file(options.file, options.label)
+    attributes = _attribute_names(options.sensitive, [str(name) for name in file.frame.columns])
+    if options.task == "regression":
+        file = file._replace(frame=_with_targets(file.frame, options))
     dataset = dataset_of(file, options.label, attributes, options.favourable, options.drop_sensitive)
+    if options.task == "classification" and not np.issubdtype(dataset.y.dtype, np.integer):
+        raise ValueError(f"label {options.label!r} is a number; --task classification needs one of two values")
+    counts = np.bincount(dataset.group, minlength=dataset.num_groups)
+    kept = np.flatnonzero(counts[dataset.group] >= (options.min_group_rows or 0))
     if options.min_group_rows is not None:
         dataset = drop_small_groups(dataset, options.min_group_rows)
     if options.num_groups is not None:
         dataset = merge_small_groups(dataset, options.num_groups)
+    train, test = held_out(dataset, options.test_fraction, options.seed)
+    if test.size < _FEWEST_ROWS:
+        raise ValueError(
+            f"{file.where} leaves {test.size} rows to measure on, too few to say anything; {_FEWEST_ROWS} are needed: "
+            "raise --test-fraction, or find more rows"
+        )
     left_out = [options.label, *(attributes if options.drop_sensitive else ())]
-    return dataset, encoding_of(file.frame, left_out)
+    return _Own(dataset, encoding_of(file.frame, left_out, kept[train]), train, test)
+
+
+def _attribute_names(texts: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Columns by name, or several joined by commas; a name that has a comma itself is one name."""
+    found = []
+    for text in texts:
+        found += [text] if text in columns else [name.strip() for name in text.split(",") if name.strip()]
+    return found
+
+
+def _with_targets(frame: Any, options: argparse.Namespace) -> Any:
+    """The table with its label as floats, which are regressed on."""
+    if options.favourable is not None:
+        raise ValueError("--favourable is of a label with two values, and --task regression has numbers")
+    if options.label not in frame.columns or frame[options.label].dtype.kind not in "iufb":
+        return frame  # which is refused later, with the reason
+    return frame.assign(**{options.label: frame[options.label].astype(float)})
+
+
+def _prepare(out: Path) -> None:
+    """A directory to write to, without what an earlier model has left there.
+
+    Raises:
+        ValueError: for a file, or a directory with other things than a model.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / ABOUT).is_file():
+        raise ValueError(f"--out {out} holds other things than a model; give a new directory")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (ABOUT, *_FILES):
+        (out / name).unlink(missing_ok=True)
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:
@@ -139,14 +199,14 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _requirement(text: str) -> Requirement:
-    match = _CONSTRAINT.fullmatch(text.replace(" ", ""))
+    match = _CONSTRAINT.fullmatch(text)
     if match is None:
         raise ValueError(
             f"--constraint must read 'METRIC:ATTRIBUTES<=GAP', such as 'demographic_parity:sex*race<=0.1', got {text!r}"
         )
     metric, attributes, threshold = match.groups()
     try:
-        return Requirement(metric, tuple(attributes.split("*")), float(threshold))
+        return Requirement(metric, tuple(name.strip() for name in attributes.split("*")), float(threshold))
     except ValueError as error:
         raise ValueError(f"--constraint {text!r}: the largest gap must be a number, got {threshold!r}") from error
 
@@ -171,13 +231,15 @@ def _write(
     pandas = require("pandas", "a table of results")
     settings = {name: value for name, value in vars(options).items() if name != "run"}
     origin = provenance(settings={n: str(v) for n, v in settings.items()}, data=dataset.checksums)
-    write_results(pandas.DataFrame(groups_rows(measures)), origin, options.out)
-    (options.out / "results.csv").replace(options.out / "groups.csv")
+    write_atomically(options.out / "provenance.json", json.dumps(origin, indent=2, default=str) + "\n")
+    write_atomically(options.out / "groups.csv", pandas.DataFrame(groups_rows(measures)).to_csv(index=False))
     if points:
         write_atomically(options.out / "front.csv", pandas.DataFrame(front_rows(points)).to_csv(index=False))
     report = page(trained, measures, points, training, settings=settings, provenance=origin)
     path = write_page(report, options.out / "report.html")
     _show(measures, trained)
+    for note in training.notes:
+        print(f"note: {note}")
     print(f"model: {options.out / ABOUT}\nreport: {path}")
 
 
@@ -187,14 +249,21 @@ def _show(measures: Any, trained: Any) -> None:
     for part in measures.partitions:
         for name, gap in part.gaps.items():
             if name in ("demographic_parity", "equalized_odds", "rmse"):
-                print(
-                    f"  gap {name} of {part.name}: {gap.value:.3f} (95% {gap.low:.3f} to {gap.high:.3f}; at parity "
-                    f"{gap.floor:.3f}; {len(part.group_names)} groups, fewest rows {part.counts.min()})"
-                )
+                print(f"  gap {name} of {part.name}: {_said(gap)}; {len(part.group_names)} groups, fewest rows "
+                      f"{part.counts.min()})")  # fmt: skip
     if used := sensitive_columns(trained):
         print(f"note: {', '.join(used)} is used at prediction (--drop-sensitive leaves it out)")
     if trained.randomised:
         print("note: the predictor is randomised; these are numbers of one draw")
+
+
+def _said(gap: Gap) -> str:
+    if not np.isfinite(gap.value):
+        return "not assessed (no two groups can be compared"
+    interval = (
+        f"95% {gap.low:.3f} to {gap.high:.3f}" if np.isfinite(gap.low) else f"fewer than {FEWEST} rows to compare"
+    )
+    return f"{gap.value:.3f} ({interval}; at parity {gap.floor:.3f}"
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -207,10 +276,13 @@ def _predict(options: argparse.Namespace) -> int:
     if trained.settings.task == "classification":
         columns["probability"] = learners.probabilities(trained, x)
     text = pandas.DataFrame(columns).to_csv(index=False)
+    if options.out is not None and options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a directory; name a file in it")
     if options.out is None:
         print(text, end="")
     else:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out, text)
-        print(f"{options.out}: {len(x):,} predictions of {trained.label_name} (1 is {trained.favourable!r})")
+        meaning = f" (1 is {trained.favourable!r})" if trained.settings.task == "classification" else ""
+        print(f"{options.out}: {len(x):,} predictions of {trained.label_name}{meaning}")
     return 0

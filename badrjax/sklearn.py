@@ -78,6 +78,8 @@ class _Learner(BaseEstimator):
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
+        if isinstance(self.random_state, np.random.Generator):
+            return int(self.random_state.integers(2**31))
         return int(check_random_state(self.random_state).randint(2**31))
 
     def _features(self, x: Any) -> np.ndarray:
@@ -120,8 +122,8 @@ class FairClassifier(ClassifierMixin, _Learner):
         Args:
             X: numbers, `[n, F]`.
             y: labels of two classes, `[n]`.
-            sensitive_features: a column `[n]`, columns `[n, A]`, a frame, or a dict of columns; methods that look at
-                groups need it, others ignore it.
+            sensitive_features: a column `[n]`, columns `[n, A]`, a frame, or a dict of columns (which searches cannot
+                cut into folds: give them a frame); methods that look at groups need it, others check it only.
             sample_weight: frequencies `>= 0`, `[n]`: a row of weight w counts as w rows.
 
         Returns:
@@ -219,4 +221,8 @@ def _columns(given: Any) -> dict[str, np.ndarray]:
 def _intersections(attributes: Mapping[str, Groups]) -> Groups:
     if len(attributes) == 1:
         return next(iter(attributes.values()))
-    return encode_groups(*(np.array(groups.names)[groups.ids] for groups in attributes.values()))
+    found = encode_groups(*(np.array(groups.names)[groups.ids] for groups in attributes.values()))
+    if len(set(found.names)) < len(found.names):
+        twice = next(name for name in found.names if found.names.count(name) > 1)
+        raise ValueError(f"sensitive_features: two groups are named {twice!r}; rename values that contain ' & '")
+    return found

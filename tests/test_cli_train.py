@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from badrjax import cli_train
 from badrjax.cli import main
 
 
@@ -34,7 +35,7 @@ BASE = ["train", "people.csv", "--label", "hired", "--favourable", "yes", "--sen
 def test_a_file_becomes_a_model_a_report_and_predictions(folder, capsys):
     assert main([*BASE, "--epochs", "5", "--no-front"]) == 0
     said = capsys.readouterr().out
-    assert "227 rows to train on, 73 to measure on" in said
+    assert "225 rows to train on, 75 to measure on" in said
     assert "at parity" in said
     assert "sex, race is used at prediction" in said
     assert {file.name for file in (folder / "run").iterdir()} == {
@@ -42,7 +43,7 @@ def test_a_file_becomes_a_model_a_report_and_predictions(folder, capsys):
     }  # fmt: skip
     groups = pd.read_csv("run/groups.csv")
     parts = groups[groups["metric"] == "accuracy"].groupby("partition")["rows"].sum()
-    assert parts.to_dict() == {"sex": 73, "race": 73, "sex & race": 73}
+    assert parts.to_dict() == {"sex": 75, "race": 75, "sex & race": 75}
     assert json.loads((folder / "run/model.json").read_text())["favourable"] == "yes"
     page = (folder / "run/report.html").read_text()
     assert "sex &amp; race" in page
@@ -76,6 +77,11 @@ def test_the_front_has_plain_training_and_a_constant_beside_the_method(folder):
         (["--method", "fairlab", "--constraint", "demographic_parity:job<=0.1"], "unknown attribute 'job'"),
         (["--hidden", "wide"], "--hidden must be widths"),
         (["--option", "fraction"], "NAME=VALUE"),
+        (["--method", "dro", "--option", "fraction=some"], "option fraction of dro must be a number"),
+        (["--test-fraction", "0.05"], "leaves 15 rows to measure on"),
+        (["--task", "regression"], "--favourable is of a label with two values"),
+        (["--out", "people.csv"], "is a file; give a directory"),
+        (["--out", "."], "holds other things than a model"),
         (["--option", "fraction=1"], "unknown option of erm"),
         (["--test-fraction", "1"], "--test-fraction must lie in"),
         (["--sensitive", "gender"], "unknown sensitive column 'gender'"),
@@ -86,6 +92,32 @@ def test_what_cannot_be_is_said_before_anything_is_trained(changed, message, fol
     assert main([*BASE, *changed]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (folder / "run").exists()
+
+
+def test_a_second_model_leaves_nothing_of_the_first(folder):
+    (folder / "run").mkdir()
+    for name in ("model.json", "front.csv", "results.csv"):
+        (folder / "run" / name).write_text("of another model, or of one's own")
+    cli_train._prepare(folder / "run")
+    assert not (folder / "run" / "model.json").exists()
+    assert not (folder / "run" / "front.csv").exists()
+    assert (folder / "run" / "results.csv").read_text() == "of another model, or of one's own"
+
+
+def test_whole_numbers_are_regressed_on_when_asked(folder, capsys):
+    base = ["train", "people.csv", "--label", "years", "--sensitive", "sex", "--out", "run", "--epochs", "20"]
+    assert main(base) == 2
+    assert main([*base, "--task", "regression", "--no-front"]) == 0
+    assert "root mean squared error" in capsys.readouterr().out
+    assert main(["predict", "run", "people.csv", "--out", "p.csv"]) == 0
+    assert pd.read_csv("p.csv")["prediction"].between(-5, 25).all()
+
+
+def test_names_with_spaces_and_commas():
+    columns = ["the sex", "race, told", "job"]
+    assert cli_train._attribute_names(["race, told", "the sex, job"], columns) == ["race, told", "the sex", "job"]
+    read = cli_train._requirement("equalized_odds: the sex * job <= 0.1")
+    assert read == ("equalized_odds", ("the sex", "job"), 0.1)
 
 
 def test_predict_refuses_what_the_model_does_not_know(folder, capsys):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from badrjax.datasets.frames import feature_column
 from badrjax.datasets.own_files import NUMBER, TRUTHS, read_own_file
@@ -25,12 +25,14 @@ class ColumnEncoding(NamedTuple):
     Attributes:
         name: of the column.
         kind: what it holds; booleans are the numbers 0 and 1.
-        values: of text, the known ones, each with a 0/1 feature.
+        values: of text, each with a 0/1 feature.
+        unseen: those of them that no training row had.
     """
 
     name: str
     kind: Literal["number", "text"]
     values: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class Encoding(NamedTuple):
@@ -44,12 +46,13 @@ class Encoding(NamedTuple):
         return tuple(column.name for column in self.columns)
 
 
-def encoding_of(frame: pd.DataFrame, left_out: Iterable[str]) -> Encoding:
+def encoding_of(frame: pd.DataFrame, left_out: Iterable[str], rows: Int[np.ndarray, "m"] | None = None) -> Encoding:
     """How `badrjax.dataset_from_frame` makes features of a frame's columns.
 
     Args:
         frame: that a dataset is made of.
         left_out: columns that are no features: the label, and sensitive ones that were dropped.
+        rows: positions of the training rows; values that only others have are not known. `None` is all.
 
     Returns:
         An `Encoding` of the others.
@@ -58,7 +61,8 @@ def encoding_of(frame: pd.DataFrame, left_out: Iterable[str]) -> Encoding:
         ValueError, TypeError: as `badrjax.dataset_from_frame` for the columns.
     """
     dropped = set(left_out)
-    return Encoding(tuple(_encoding(str(n), feature_column(frame[n])) for n in frame.columns if str(n) not in dropped))
+    kept = [name for name in frame.columns if str(name) not in dropped]
+    return Encoding(tuple(_encoding(str(name), feature_column(frame[name]), rows) for name in kept))
 
 
 def encode_frame(frame: pd.DataFrame, encoding: Encoding) -> Float[np.ndarray, "n F"]:
@@ -100,9 +104,11 @@ def encode_file(path: str | os.PathLike[str], encoding: Encoding) -> Float[np.nd
         raise ValueError(f"{file.where}: {error}") from error
 
 
-def _encoding(name: str, column: Column) -> ColumnEncoding:
+def _encoding(name: str, column: Column, rows: np.ndarray | None) -> ColumnEncoding:
     if isinstance(column, Categories):
-        return ColumnEncoding(name, "text", column.values)
+        seen = set(column.codes.tolist() if rows is None else column.codes[rows].tolist())
+        unseen = tuple(value for code, value in enumerate(column.values) if code not in seen)
+        return ColumnEncoding(name, "text", column.values, unseen)
     # `feature_column` has made floats of booleans: both are taken as numbers from here on.
     return ColumnEncoding(name, "number")
 
@@ -118,13 +124,13 @@ def _encoded(column: ColumnEncoding, series: pd.Series[Any]) -> Column:
 
 
 def _codes(column: ColumnEncoding, values: Sequence[Any]) -> Categories:
-    position = {value: code for code, value in enumerate(column.values)}
+    position = {value: code for code, value in enumerate(column.values) if value not in column.unseen}
     codes = [position.get(str(value), -1) for value in values]
     if -1 in codes:
         row = codes.index(-1)
         raise ValueError(
             f"column {column.name!r} has {values[row]!r} in row {row}, which the model was not trained with; it knows "
-            f"{_listing(column.values)}"
+            f"{_listing(tuple(position))}"
         )
     return Categories(np.array(codes, int), column.values)
 
@@ -136,7 +142,12 @@ def _number(name: str, row: int, value: Any) -> float:
             return float(TRUTHS[text])
         if not NUMBER.fullmatch(text):
             raise ValueError(f"column {name!r} has {value!r} in row {row}, where the model was trained with numbers")
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"column {name!r} has {value!r} in row {row}, where the model was trained with numbers"
+        ) from error
     if not abs(number) <= float(np.finfo(np.float32).max):
         raise ValueError(f"column {name!r} has {value!r} in row {row}, which is not finite in float32")
     return number

@@ -14,8 +14,9 @@ from badrjax.constraints import Requirement
 from badrjax.datasets import Dataset
 from badrjax.groups import Groups
 from badrjax.learners import recipes
-from badrjax.learners.measures import GAPS, partitions_of
+from badrjax.learners.measures import GAPS, partitions_of_dataset
 from badrjax.learners.rows import Rows
+from badrjax.learners.settings import METHODS, Settings
 from badrjax.learners.trained import Trained, features_of, predictions, train
 
 KNOBS: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -65,16 +66,24 @@ def trade_off(trained: Trained, training: Dataset, reported: Dataset, **options:
         ValueError: as `badrjax.learners.train`.
     """
     method = trained.settings.method
-    partitions = partitions_of(reported.attributes)
+    partitions = partitions_of_dataset(reported)
     found = [_point(method, "as trained", predictions(trained, reported.x), reported, partitions)]
     for setting, other in _others(trained, training, options):
         found.append(_point(method, setting, predictions(other, reported.x), reported, partitions))
     if method != "erm":
-        # The same model and effort, without what is the method's own.
-        own = ("method", "objective", "constraints", "options", "num_epochs", "learning_rate")
-        plain = train(training, **{k: v for k, v in options.items() if k not in own})
+        plain = train(training, **_plain(trained.settings, options))
         found.append(_point("erm", "plain training", predictions(plain, reported.x), reported, partitions))
     return [*found, _point("constant", "one prediction for all", _constant(training, reported), reported, partitions)]
+
+
+def _plain(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What plain training shares with a method: the model, the epochs and the rate, where these are of such steps."""
+    own = {"method", "objective", "constraints", "options"}
+    if settings.method == "badr":  # whose epochs are iterations
+        own |= {"num_epochs", "learning_rate"}
+    elif METHODS[settings.method].groups and settings.method not in ("group_dro", "fairbinn", "fairlab", "expgrad"):
+        own |= {"learning_rate"}  # of SGD, where plain training has Adam
+    return {name: value for name, value in options.items() if name not in own} | {"model": settings.model}
 
 
 def _others(trained: Trained, training: Dataset, options: dict[str, Any]) -> Iterator[tuple[str, Trained]]:

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from badrjax import metrics
 from badrjax.checks import check_same_length
+from badrjax.datasets import Dataset
+from badrjax.extras import require
 from badrjax.groups import Groups, encode_groups, group_count, group_mean
 from badrjax.learners.settings import Task
 from badrjax.metrics.summaries import largest_difference
@@ -25,14 +27,24 @@ ERRORS = ("mean_prediction", "mean_error", "rmse")
 """By group of a regression: the mean predicted value, the mean of prediction less target, and the error."""
 
 
+SHARES = ("positive_rate", "true_positive_rate", "false_positive_rate", "accuracy", "share predicted 1")
+"""Numbers that are shares of rows."""
 OVERALL: Mapping[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "balanced accuracy", "F1", "share predicted 1"),
     "regression": ("root mean squared error", "mean absolute error", "R2", "mean prediction"),
 }
 
 
+FEWEST = 10
+"""Rows that a rate must be over, in every group compared, for a bootstrap interval: with fewer it shows no spread."""
+
+
 class Estimate(NamedTuple):
-    """A number with its 95% bootstrap interval over rows; arrays `f[K]` for groups."""
+    """A number with its 95% interval over rows; arrays `f[K]` for groups.
+
+    Shares of rows have Wilson's interval (1927), which is right for few rows and for shares of 0 and 1; other numbers
+    that of the bootstrap, NaN where it is over fewer than `FEWEST` rows.
+    """
 
     value: Any
     low: Any
@@ -44,8 +56,9 @@ class Gap(NamedTuple):
 
     Attributes:
         value: as measured; NaN where fewer than two groups can be compared.
-        low, high: of the 95% interval, which excludes 0 even at parity.
-        upper_bound: one-sided, 95%: a threshold is met where this is at or below it.
+        low, high: of the 95% interval, which excludes 0 even at parity; NaN where a group that is compared has fewer
+            than `FEWEST` rows for its rate.
+        upper_bound: one-sided, 95%: a threshold is met where this is at or below it; NaN as these.
         floor: what it comes to on average where groups are treated alike, at these counts.
         floor_95: what it stays below then in 95% of samples.
     """
@@ -94,6 +107,18 @@ class Measures(NamedTuple):
     partitions: tuple[Partition, ...]
 
 
+MERGED = "groups trained on"
+"""The partition of a dataset's own groups, where these are no longer the intersections of its attributes."""
+
+
+def partitions_of_dataset(dataset: Dataset) -> dict[str, Groups]:
+    """`partitions_of` its attributes, and its own groups where small ones were merged."""
+    found = partitions_of(dataset.attributes)
+    if dataset.group_names not in (groups.names for groups in found.values()):
+        found[MERGED] = Groups(np.asarray(dataset.group, np.int32), dataset.group_names, dataset.num_groups)
+    return found
+
+
 def partitions_of(attributes: Mapping[str, Groups]) -> dict[str, Groups]:
     """Single attributes, and the intersections of two or more of them that occur, by name."""
     found = {}
@@ -110,18 +135,18 @@ def measure(
     task: Task,
     labels: Shaped[np.ndarray, "n"],
     predicted: Shaped[np.ndarray, "n"],
-    attributes: Mapping[str, Groups],
+    partitions: Mapping[str, Groups],
     *,
     num_samples: int = 1000,
 ) -> Measures:
-    """Accuracy and gaps of predictions, overall, by attribute and by intersection.
+    """Accuracy and gaps of predictions, overall and by partition.
 
     Args:
         key: a typed key, consumed.
         task: `"classification"` or `"regression"`.
         labels: 0 and 1 `int[n]`, or targets `f[n]`.
         predicted: classes or values, of the same kind.
-        attributes: sensitive attributes of the rows by name.
+        partitions: groups of the rows by name, see `partitions_of`.
         num_samples: of the bootstrap and of the noise floors.
 
     Returns:
@@ -131,17 +156,38 @@ def measure(
         ValueError: for unequal lengths, or labels of another kind.
     """
     interval_key, floor_key = jax.random.split(key)
-    groups = partitions_of(attributes)
-    check_same_length(labels=labels, predicted=predicted, **{name: part.ids for name, part in groups.items()})
-    sizes = tuple(part.num_groups for part in groups.values())
+    check_same_length(labels=labels, predicted=predicted, **{name: part.ids for name, part in partitions.items()})
+    sizes = tuple(part.num_groups for part in partitions.values())
     compiled = _MEASURED[task]
-    rows, weight = _rows(task, labels, predicted, [part.ids for part in groups.values()])
+    rows, weight = _rows(task, labels, predicted, [part.ids for part in partitions.values()])
     intervals, floors, counts = compiled(interval_key, floor_key, rows, weight, sizes, len(labels), num_samples)
     # In this order, for `jit` sorts names.
     overall = {name: Estimate(*(float(getattr(intervals, end)[0][name]) for end in _ENDS)) for name in OVERALL[task]}
-    found = zip(groups.items(), range(len(groups)), floors, counts, strict=True)
+    found = zip(partitions.items(), range(len(partitions)), floors, counts, strict=True)
     parts = tuple(_partition(name, part, place, intervals, floor, count) for (name, part), place, floor, count in found)
+    for name in SHARES:
+        if name in overall:
+            overall[name] = Estimate(*(float(end[0]) for end in wilson([overall[name].value], [len(labels)])))
     return Measures(len(labels), overall, parts)
+
+
+def wilson(shares: Any, counts: Any) -> Estimate:
+    """Wilson's 95% intervals of shares of some rows; NaN where there are none.
+
+    Args:
+        shares: in `[0, 1]` or NaN, `f[K]`.
+        counts: rows that each is over, `f[K]`.
+
+    Returns:
+        The shares with the ends of their intervals, `f[K]` each.
+    """
+    stats = require("scipy.stats", "Wilson's interval")
+    ends = np.full((2, np.size(shares)), np.nan)
+    for place, (share, count) in enumerate(zip(np.ravel(shares), np.ravel(counts), strict=True)):
+        if count > 0:
+            right = round(float(share) * int(count))
+            ends[:, place] = stats.binomtest(right, int(count)).proportion_ci(0.95, method="wilson")
+    return Estimate(np.asarray(shares, float), *ends)
 
 
 _ENDS = ("estimate", "low", "high")
@@ -263,6 +309,23 @@ def _without_samples(intervals: Bootstrap) -> Bootstrap:
     return intervals._replace(samples=None, num_finite=None, standard_error=None, lower_bound=None)
 
 
+def _rows_of_rates(counts: _Counts) -> dict[str, np.ndarray]:
+    """Rows that each rate of a group is over, and for balanced accuracy the fewer of both classes."""
+    rows, positive = np.asarray(counts.rows), np.asarray(counts.positive)
+    negative = rows - positive
+    return {
+        "positive_rate": rows, "accuracy": rows, "true_positive_rate": positive, "false_positive_rate": negative,
+        "balanced_accuracy": np.minimum(positive, negative), **dict.fromkeys(ERRORS, rows),
+    }  # fmt: skip
+
+
+_RATES_OF_GAPS = {
+    "demographic_parity": ("positive_rate",), "equal_opportunity": ("true_positive_rate",),
+    "predictive_equality": ("false_positive_rate",),
+    "equalized_odds": ("true_positive_rate", "false_positive_rate"), **{error: (error,) for error in ERRORS},
+}  # fmt: skip
+
+
 def _partition(
     name: str, groups: Groups, place: int, intervals: Bootstrap, floors: _Floors, counts: _Counts
 ) -> Partition:
@@ -271,9 +334,19 @@ def _partition(
         for rate in (*RATES, *ERRORS)
         if rate in intervals.estimate[1][place][0]
     }
+    over = _rows_of_rates(counts)
+    for rate, estimate in by_group.items():
+        if rate in SHARES:
+            by_group[rate] = wilson(estimate.value, over[rate])
+        else:
+            few = over[rate] < FEWEST
+            by_group[rate] = Estimate(estimate.value, *(np.where(few, np.nan, end) for end in estimate[1:]))
     gaps = {}
     for gap in (name for name in (*GAPS, *ERRORS) if name in intervals.estimate[1][place][1]):
         value, low, high, bound = (float(getattr(intervals, end)[1][place][1][gap]) for end in (*_ENDS, "upper_bound"))
+        compared = [over[rate][over[rate] > 0] for rate in _RATES_OF_GAPS[gap]]
+        if min(rows.min(initial=np.inf) for rows in compared) < FEWEST:
+            low = high = bound = float("nan")
         gaps[gap] = Gap(value, low, high, bound, float(floors.mean[gap]), float(floors.quantile[gap]))
     positives = np.asarray(counts.positive)
     known = None if np.isnan(positives).any() else positives.astype(int)

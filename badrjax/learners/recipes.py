@@ -210,7 +210,7 @@ def _badr_in_a_single_loop(
 
 def _fairlab(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:
     train, held = stratified_holdout(rows, settings)
-    constrained = fairness_constraints(settings.constraints, rows.attributes, rows.y, rows=train)
+    constrained = fairness_constraints(settings.constraints, rows.attributes, rows.y, rows=train, small="drop")
     num_cells, cells = constrained.cells.num_groups, constrained.cells.ids
     data, validation = rows.batch(train, cells), rows.batch(held, cells)
     start_key, run_key = jax.random.split(key)
@@ -229,7 +229,7 @@ def _fairlab(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted
     largest = np.asarray(result.epochs.largest_multiplier)[ran]
     info = {
         "rounds": int(result.state.round), "epochs": int(ran.sum()), "rows that steer": held.size,
-        "largest multiplier": float(np.nanmax(largest, initial=0.0)),
+        "largest multiplier": float(np.nanmax(largest, initial=0.0)), **_left_out(constrained),
     }  # fmt: skip
     history = {"training loss": np.asarray(result.steps.loss)[ran], "largest multiplier": largest}
     return Fitted(result.state.params, None, info, history)
@@ -255,15 +255,25 @@ def _fairbinn(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitte
 
 def _expgrad(key: Array, rows: Rows, settings: Settings, model: Model) -> Fitted:
     (requirement,) = settings.constraints
-    partition = fairness_constraints(settings.constraints, rows.attributes, rows.y)
-    group = np.asarray(partition.constraints.partitions[0])[partition.cells.ids]
+    constrained = fairness_constraints(settings.constraints, rows.attributes, rows.y, small="drop")
+    group = np.asarray(constrained.constraints.partitions[0])[constrained.cells.ids]
+    # Rows of groups that were dropped are in no constraint, and fairlearn knows no such rows.
+    inside = np.flatnonzero(group >= 0)
     found: ExpGradResult = expgrad(
-        key, model, rows.batch(group=group), constraint=requirement.metric, gap=requirement.threshold,
+        key, model, rows.batch(inside, group), constraint=requirement.metric, gap=requirement.threshold,
         optimizer=_adam(settings), num_epochs=settings.num_epochs or 10,
-        sampler=shuffled(min(settings.batch_size, rows.y.size)), **settings.options,
+        sampler=shuffled(min(settings.batch_size, inside.size)), **settings.options,
     )  # fmt: skip
-    info = {"models in the mixture": len(found.probabilities), "models trained": found.num_oracle_calls}
+    info = {
+        "models in the mixture": len(found.probabilities), "models trained": found.num_oracle_calls,
+        **_left_out(constrained),
+    }  # fmt: skip
     return Fitted(found.params, (found.probabilities, found.constants), info)
+
+
+def _left_out(constrained: Any) -> dict[str, str]:
+    names = constrained.constraints.left_out
+    return {"groups in no constraint, for want of training rows": ", ".join(names)} if names else {}
 
 
 def _take(rows: Rows, chosen: np.ndarray) -> Rows:

@@ -11,7 +11,7 @@ from badrjax import plotting
 from badrjax.datasets import Dataset
 from badrjax.extras import require
 from badrjax.learners.fronts import Point
-from badrjax.learners.measures import GAPS, Estimate, Measures, Partition
+from badrjax.learners.measures import FEWEST, GAPS, Estimate, Measures, Partition
 from badrjax.learners.settings import METHODS
 from badrjax.learners.trained import Trained, describe
 from badrjax.reports import Block, Facts, Figure, Notice, Page, Section, Table, Text
@@ -30,9 +30,15 @@ _NAMES = {
 }
 _GAP_NOTE = (
     "Gap: largest minus smallest rate of the groups, as measured. Interval: 95% bootstrap over rows; it excludes 0 "
-    "even at parity. Bound: one-sided, 95%: a threshold is met where the bound is at or below it. Floor: what the gap "
-    "comes to on average, and stays below in 95% of samples, where all groups are treated alike, at these counts: a "
-    "gap below it is no sign of a difference."
+    f"even at parity, and is left out where a group has fewer than {FEWEST} rows to compare. Bound: one-sided, 95%: a "
+    "threshold is met where the bound is at or below it. Floor: what the gap comes to on average, and stays below in "
+    "95% of samples, where all groups are treated alike, at these counts: a gap below it is no sign of a difference."
+)
+
+
+_GROUP_NOTE = (
+    "95% intervals over rows: Wilson's of shares; of balanced accuracy, errors and means the bootstrap's, where "
+    f"{FEWEST} rows (of each class) stand behind the number."
 )
 
 
@@ -188,8 +194,9 @@ def _constraints(trained: Trained, measures: Measures) -> tuple[Block, ...]:
     """What was asked for beside what was measured, where anything was."""
     rows = []
     for metric, attributes, threshold in trained.settings.constraints:
+        wanted = " & ".join(name for name in trained.sensitive if name in attributes)
         for part in measures.partitions:
-            if set(part.name.split(" & ")) == set(attributes):
+            if part.name == wanted:
                 gap = part.gaps[metric]
                 cells = (_number(gap.value), _number(gap.upper_bound), _number(gap.floor))
                 said = ["yes" if value <= threshold else "no" for value in (gap.value, gap.upper_bound)]
@@ -211,9 +218,10 @@ def _gap_figure(measures: Measures) -> tuple[Block, ...]:
     if not named:
         return ()
     names, gaps, counts = zip(*named, strict=True)
+    values = np.array([(gap.value, gap.low, gap.high) for gap in gaps]).T
     axes = plotting.group_metrics(
-        [g.value for g in gaps], [min(g.low, g.value) for g in gaps], [max(g.high, g.value) for g in gaps],
-        counts=counts, names=names, x_label="gap (0 to 1; 95% bootstrap over rows)", floor=[g.floor for g in gaps],
+        values[0], np.minimum(values[1], values[0]), np.maximum(values[2], values[0]), counts=counts, names=names,
+        x_label="gap (0 to 1; 95% bootstrap)", floor=[g.floor for g in gaps],
     )  # fmt: skip
     said = "; ".join(f"{name}: {gap.value:.3f}, floor {gap.floor:.3f}" for name, gap in zip(names, gaps, strict=True))
     return (Figure(axes.figure, "Gaps, with the noise floor of each as a tick", said),)
@@ -228,14 +236,14 @@ def _groups(part: Partition) -> tuple[Block, ...]:
         cells = [_of_group(estimate, place) for estimate in part.by_group.values()]
         rows.append([name, int(part.counts[place]), base, *cells])
     caption = f"Groups by {part.name}"
-    table = Table(head, rows, caption, "95% bootstrap intervals over rows.")
+    table = Table(head, rows, caption, _GROUP_NOTE)
     shown = "positive_rate" if classes else "mean_error"
     estimate, gap = part.by_group[shown], part.gaps["demographic_parity" if classes else "mean_error"]
-    low, high = np.fmin(estimate.low, estimate.value), np.fmax(estimate.high, estimate.value)
+    low, high = np.minimum(estimate.low, estimate.value), np.maximum(estimate.high, estimate.value)
     floor = gap.floor if np.isfinite(gap.floor) else None
     axes = plotting.group_metrics(
         estimate.value, low, high, counts=part.counts, names=part.group_names, floor=floor,
-        x_label=f"{_NAMES[shown]} ({'0 to 1; ' if classes else ''}95% bootstrap)",
+        x_label=f"{_NAMES[shown]} ({'0 to 1; ' if classes else ''}95% interval)",
     )  # fmt: skip
     said = "; ".join(f"{n}: {v:.3f}" for n, v in zip(part.group_names, estimate.value, strict=True))
     return table, Figure(axes.figure, f"{_NAMES[shown].capitalize()} by {part.name}", said)
@@ -293,7 +301,9 @@ def _interval(estimate: Any) -> str:
 
 def _of_group(estimate: Estimate, place: int) -> str:
     value, low, high = (float(np.asarray(end)[place]) for end in estimate)
-    return f"{value:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(value) else "not assessed"
+    if not np.isfinite(value):
+        return "not assessed"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(low) else f"{value:.3f} (few rows)"
 
 
 def _cell(value: Any) -> Any:

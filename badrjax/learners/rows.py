@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from badrjax.batches import Batch
 from badrjax.checks import check_finite, check_same_length
+from badrjax.datasets import Dataset
 from badrjax.groups import Groups
 from badrjax.learners.settings import METHODS, Settings
 
@@ -62,6 +63,32 @@ def check_rows(rows: Rows, settings: Settings) -> None:
             f"method {settings.method!r} compares groups, and the sensitive features make one only; name attributes "
             "with at least two values, or take method='erm'"
         )
+    empty = np.bincount(rows.groups.ids[counted], minlength=rows.groups.num_groups) == 0
+    if about.groups and empty.any():
+        raise ValueError(f"group {rows.groups.names[int(np.argmax(empty))]!r} has no row with weight; leave it out")
+
+
+def held_out(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of training rows and of rows to measure on: a share of all, spread over groups and labels.
+
+    Systematic sampling: rows are put in order by group and label, at random within, and every `1 / fraction`-th is
+    taken from a random start on. Each row has the same chance, and of each group and label the share is met to a row.
+
+    Args:
+        dataset: with groups and labels.
+        fraction: in `(0, 1)`.
+        seed: of the order and of the start.
+
+    Returns:
+        Both, sorted, `int[m]`.
+    """
+    generator = np.random.default_rng(seed)
+    classes = np.issubdtype(dataset.y.dtype, np.integer)
+    key = dataset.group * 2 + (dataset.y if classes else 0)
+    order = np.lexsort((generator.permutation(key.size), key))
+    passed = np.floor(np.arange(key.size + 1) * fraction + generator.uniform())
+    chosen = np.sort(order[np.diff(passed) > 0])
+    return np.setdiff1d(np.arange(key.size), chosen), chosen
 
 
 def stratified_holdout(rows: Rows, settings: Settings) -> tuple[np.ndarray, np.ndarray]:

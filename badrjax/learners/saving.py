@@ -48,6 +48,7 @@ def save(trained: Trained, directory: str | os.PathLike[str]) -> Path:
     os.replace(temporary, folder / ARRAYS)
     # Written last: arrays without it, or with that of others, are refused.
     about = _about(trained) | {"sha256": hashlib.sha256(content).hexdigest()}
+    about["about_sha256"] = _digest(about)
     write_atomically(folder / ABOUT, json.dumps(about, indent=2, default=str) + "\n")
     return folder / ABOUT
 
@@ -77,19 +78,22 @@ def load(directory: str | os.PathLike[str]) -> Trained:
     arrays = require("safetensors.numpy", "reading a model").load(content)
     try:
         return _trained(about, arrays)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / ABOUT} lacks what a model needs ({error}); train again") from error
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
+    if folder.name == ABOUT:
+        raise ValueError(f"{folder} is the file of a model; give the directory that it is in")
     if not path.is_file():
         raise ValueError(f"{folder} holds no {ABOUT}: it is not a directory that `badrjax train --out` wrote")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        stored, written = about["format"], about["badrjax"]
+        stored, written = about["format"], str(about["badrjax"])
+        kept = about.pop("about_sha256")
         about["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a model ({type(error).__name__}: {error}); train again") from error
     here = version("badrjax")
     if stored != FORMAT or written.split(".")[:2] != here.split(".")[:2]:
@@ -97,7 +101,14 @@ def _read_about(folder: Path) -> dict[str, Any]:
             f"{path} was written by badrjax {written} (format {stored}), and this is {here} (format {FORMAT}); install "
             f"badrjax {written}, or train again"
         )
+    if kept != _digest(about):
+        raise ValueError(f"{path} has been changed since it was written; train again")
     return about
+
+
+def _digest(about: dict[str, Any]) -> str:
+    text = json.dumps(json.loads(json.dumps(about, default=str)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _arrays(trained: Trained) -> dict[str, np.ndarray]:
@@ -132,7 +143,9 @@ def _trained(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Trained:
     })  # fmt: skip
     encoding = None
     if about["encoding"] is not None:
-        columns = (ColumnEncoding(c["name"], c["kind"], tuple(c["values"])) for c in about["encoding"])
+        columns = (
+            ColumnEncoding(c["name"], c["kind"], tuple(c["values"]), tuple(c["unseen"])) for c in about["encoding"]
+        )
         encoding = Encoding(tuple(columns))
     mixture = None
     if "probabilities" in arrays:

@@ -45,6 +45,11 @@ class About(NamedTuple):
     randomised: bool = False
 
 
+_OF_NUMBERS = {
+    "fraction", "step_size", "adjustment", "regularisation", "sharpness", "damping", "clip", "budget",
+    "proximity_bound", "rounds", "local_epochs", "logit_scale", "patience", "fairness_weight", "follower_steps", "eps",
+    "max_iter", "bargaining_epochs",
+}  # fmt: skip
 _META = ("cells", "lookahead", "lookahead_dropout", "validation_dropout", "diagnostics", "fallback")
 
 METHODS: Mapping[str, About] = {
@@ -129,7 +134,7 @@ def checked(
     objective: str | Callable[..., Any] | None = None,
     constraints: Iterable[Any] | None = None,
     model: str | None = None,
-    hidden: Sequence[int] = (64, 32),
+    hidden: Sequence[int] | int = (64, 32),
     options: Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     batch_size: int = 256,
@@ -157,7 +162,8 @@ def checked(
     requirements = tuple(_as_requirement(item) for item in constraints or ())
     _check_needs(task, method, about, objective, requirements)
     _check_options(method, about, options or {})
-    check_positive_integer(batch_size=batch_size, **{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+    widths = (hidden,) if isinstance(hidden, int | np.integer) else tuple(hidden)
+    check_positive_integer(batch_size=batch_size, **{f"hidden[{i}]": width for i, width in enumerate(widths)})
     if num_epochs is not None:
         check_positive_integer(num_epochs=num_epochs)
     if learning_rate is not None and not 0 < learning_rate < np.inf:
@@ -167,7 +173,7 @@ def checked(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
     return Settings(
-        task, method, objective, requirements, model or about.model, tuple(hidden), dict(options or {}),
+        task, method, objective, requirements, model or about.model, widths, dict(options or {}),
         learning_rate, int(batch_size), num_epochs, float(validation_fraction), int(seed),
     )  # fmt: skip
 
@@ -212,9 +218,11 @@ def _check_needs(task: Task, method: str, about: About, objective: Any, requirem
 
 
 def _check_options(method: str, about: About, options: Mapping[str, Any]) -> None:
-    for name in options:
+    for name, value in options.items():
         if name not in about.options:
             raise unknown_name(f"option of {method}", str(name), about.options)
+        if name in _OF_NUMBERS and isinstance(value, str | bool):
+            raise ValueError(f"option {name} of {method} must be a number, got {value!r}")
 
 
 def score_objective(objective: str | Callable[..., Any]) -> Callable[..., Any]:

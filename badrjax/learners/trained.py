@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from badrjax.learners.rows import Rows, check_rows
 from badrjax.learners.settings import METHODS, Settings, checked
 from badrjax.losses import binary_logits
 from badrjax.models import Model
-from badrjax.reductions import ExpGradResult, draw_predictions, expected_positive
+from badrjax.reductions import ExpGradResult, expected_positive
 
 
 class Trained(NamedTuple):
@@ -193,16 +194,19 @@ def probabilities(trained: Trained, x: Float[np.ndarray, "n F"]) -> Float[np.nda
 def predictions(trained: Trained, x: Float[np.ndarray, "n F"]) -> Int[np.ndarray, "n"] | Float[np.ndarray, "n"]:
     """Classes `int32[n]` (1 where the logit is above 0), or predicted values `f[n]`.
 
-    Those of a randomised predictor are one draw, from the seed of its settings: the same rows in the same order get
-    the same classes.
+    Those of a randomised predictor are draws by the seed of its settings and the row itself: the same row gets the
+    same class, alone or among others.
     """
     if trained.settings.task == "regression":
         return scores(trained, x)
     if trained.mixture is None:
         return (scores(trained, x) > 0).astype(np.int32)
+    rows = features_of(trained, x)
+    chance = probabilities(trained, x)
+    tags = jnp.asarray([zlib.crc32(row.tobytes()) for row in rows], jnp.uint32)
     key = jax.random.fold_in(jax.random.key(trained.settings.seed), 1)
-    drawn = draw_predictions(key, _mixture(trained), trained.model, jnp.asarray(features_of(trained, x)))
-    return np.asarray(drawn)
+    drawn = jax.vmap(lambda tag: jax.random.uniform(jax.random.fold_in(key, tag)))(tags)
+    return (np.asarray(drawn) < chance).astype(np.int32)
 
 
 def features_of(trained: Trained, x: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n F"]:

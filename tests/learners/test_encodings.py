@@ -70,3 +70,13 @@ def test_missing_columns_are_named():
     _, encoding = made()
     with pytest.raises(ValueError, match="missing: 'age', 'zip'"):
         encode_frame(FRAME.drop(columns=["age", "zip"]), encoding)
+
+
+def test_a_value_that_no_training_row_had_is_not_known():
+    encoding = encoding_of(FRAME, ["hired"], np.array([0, 1, 2]))  # the nurse is in row 3
+    assert encoding.columns[1].unseen == ("nurse",)
+    assert encode_frame(FRAME.iloc[:3], encoding).shape[1] == encode_frame(FRAME.iloc[:1], encoding).shape[1]
+    with pytest.raises(
+        ValueError, match="'nurse' in row 3, which the model was not trained with; it knows 'clerk', 'c"
+    ):
+        encode_frame(FRAME, encoding)

@@ -11,7 +11,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import badrjax as bx
 from badrjax import learners
 from badrjax.datasets import take
-from badrjax.learners.rows import Rows, balanced_holdout, stratified_holdout
+from badrjax.learners.fronts import _plain
+from badrjax.learners.rows import Rows, balanced_holdout, held_out, stratified_holdout
 from badrjax.learners.settings import checked
 
 
@@ -122,9 +123,10 @@ def test_methods_with_constraints(method, tmp_path):
     [
         (lambda about: about | {"format": 99}, "format 99"),
         (lambda about: about | {"badrjax": "7.3.0"}, "was written by badrjax 7.3.0"),
-        (lambda about: about | {"sha256": "0" * 64}, "is not the file that model.json was written with"),
-        (lambda about: about | {"feature_names": ["a"]}, r"must have shape \(1,"),
-        (lambda about: {k: v for k, v in about.items() if k != "settings"}, "lacks what a model needs"),
+        (lambda about: about | {"sha256": "0" * 64}, "has been changed since it was written"),
+        (lambda about: about | {"favourable": "0"}, "has been changed since it was written"),
+        (lambda about: about | {"badrjax": None}, "was written by badrjax None"),
+        (lambda about: {k: v for k, v in about.items() if k != "sha256"}, "cannot be read as a model"),
     ],
 )
 def test_what_does_not_match_is_refused(change, message, tmp_path):
@@ -141,7 +143,7 @@ def test_arrays_that_changed_are_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="train again"):
+    with pytest.raises(ValueError, match=r"is not the file that model.json was written with"):
         learners.load(tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match="cannot be read"):
@@ -193,8 +195,8 @@ def test_rows_held_out_are_shares_of_every_cell_or_as_many_of_each():
     assert np.intersect1d(train, held).size == 0
 
 
-def test_a_randomised_predictor_says_so_and_draws_the_same_again():
-    data = made_up(120)
+def test_a_randomised_predictor_says_so_and_draws_for_each_row_by_itself():
+    data = made_up(2000)
     found = learners.train(data, num_epochs=1)
     params = jax.tree.map(lambda leaf: np.stack([leaf, -leaf]), found.params)
     mixed = found._replace(params=params, mixture=(np.array([0.25, 0.75], np.float32), np.array([-1, -1], np.int32)))
@@ -203,4 +205,32 @@ def test_a_randomised_predictor_says_so_and_draws_the_same_again():
     chance = learners.probabilities(mixed, data.x)
     positive = learners.scores(found, data.x) > 0
     np.testing.assert_allclose(chance, np.where(positive, 0.25, 0.75), atol=1e-6)
-    np.testing.assert_array_equal(learners.predictions(mixed, data.x), learners.predictions(mixed, data.x))
+    drawn = learners.predictions(mixed, data.x)
+    # The same row is told the same, alone or among others; over rows the shares are the chances.
+    np.testing.assert_array_equal(learners.predictions(mixed, data.x[40:50]), drawn[40:50])
+    for one in (positive, ~positive):
+        assert drawn[one].mean() == pytest.approx(chance[one][0], abs=4 * np.sqrt(0.1875 / one.sum()))
+
+
+def test_rows_to_measure_on_are_the_share_that_was_asked_for():
+    data = made_up(403)
+    cell = data.group * 2 + data.y
+    chosen = np.zeros(403)
+    for seed in range(40):
+        train, test = held_out(data, 0.25, seed)
+        assert test.size in (100, 101)
+        assert np.array_equal(np.union1d(train, test), np.arange(403))
+        assert np.abs(np.bincount(cell[test], minlength=8) - np.bincount(cell, minlength=8) / 4).max() <= 1
+        chosen[test] += 1
+    # Every row has the same chance, those of small cells too.
+    assert np.bincount(cell, chosen).sum() == pytest.approx(40 * 403 / 4, rel=0.01)
+    by_cell = np.bincount(cell, chosen) / np.bincount(cell) / 40
+    np.testing.assert_allclose(by_cell, 0.25, atol=0.03)
+
+
+def test_plain_training_on_the_front_has_the_methods_model_and_epochs():
+    chosen = checked("classification", "fairbinn", objective="hsic", num_epochs=3, hidden=(4,))
+    options = {"objective": "hsic", "num_epochs": 3, "hidden": (4,), "model": None}
+    assert _plain(chosen, options) == {"num_epochs": 3, "hidden": (4,), "model": "mlp"}
+    chosen = checked("classification", "badr", objective="hsic", num_epochs=3)
+    assert _plain(chosen, {"objective": "hsic", "num_epochs": 3}) == {"model": "linear"}

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fairlearn import metrics as fairlearn_metrics
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import badrjax as bx
-from badrjax.learners.measures import GAPS, measure, partitions_of
+from badrjax.learners.measures import GAPS, MERGED, measure, partitions_of, partitions_of_dataset, wilson
+from tests.learners.test_learners import made_up
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -16,15 +18,16 @@ SEX, RACE = RNG.integers(0, 2, N), RNG.integers(0, 3, N)
 LABELS = RNG.integers(0, 2, N)
 PREDICTED = np.where(RNG.uniform(size=N) < 0.2 + 0.3 * SEX, 1, LABELS)
 ATTRIBUTES = {"sex": bx.encode_groups(SEX), "race": bx.encode_groups(RACE)}
+PARTITIONS = partitions_of(ATTRIBUTES)
 
 
 @pytest.fixture(scope="module")
 def found():
-    return measure(jax.random.key(0), "classification", LABELS, PREDICTED, ATTRIBUTES, num_samples=600)
+    return measure(jax.random.key(0), "classification", LABELS, PREDICTED, PARTITIONS, num_samples=600)
 
 
 def test_partitions_are_attributes_and_their_intersections(found):
-    assert list(partitions_of(ATTRIBUTES)) == ["sex", "race", "sex & race"]
+    assert list(PARTITIONS) == ["sex", "race", "sex & race"]
     assert [part.name for part in found.partitions] == ["sex", "race", "sex & race"]
     assert [part.counts.sum() for part in found.partitions] == [N, N, N]
     assert found.partitions[2].group_names == tuple(f"{s} & {r}" for s in range(2) for r in range(3))
@@ -77,7 +80,7 @@ def test_the_floor_is_that_of_two_binomial_rates(found):
 
 def test_order_of_rows_does_not_matter(found):
     order = np.random.default_rng(1).permutation(N)
-    moved = {name: groups._replace(ids=groups.ids[order]) for name, groups in ATTRIBUTES.items()}
+    moved = {name: groups._replace(ids=groups.ids[order]) for name, groups in PARTITIONS.items()}
     again = measure(jax.random.key(0), "classification", LABELS[order], PREDICTED[order], moved, num_samples=600)
     assert again.overall == found.overall
     assert again.partitions[2].gaps == found.partitions[2].gaps
@@ -99,4 +102,25 @@ def test_a_regression_has_errors_by_group():
 
 def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="one entry per example"):
-        measure(jax.random.key(0), "classification", LABELS[:-1], PREDICTED, ATTRIBUTES)
+        measure(jax.random.key(0), "classification", LABELS[:-1], PREDICTED, PARTITIONS)
+
+
+def test_shares_have_wilsons_interval_and_few_rows_have_no_bootstrap(found):
+    whole = found.overall["accuracy"]
+    reference = stats.binomtest(round(whole.value * N), N).proportion_ci(0.95, method="wilson")
+    assert (whole.low, whole.high) == pytest.approx((reference.low, reference.high), abs=1e-6)
+    alone = wilson([1.0, 0.0, np.nan], [1, 2, 0])
+    np.testing.assert_allclose(alone.low, [0.2065, 0.0, np.nan], atol=1e-3)
+    np.testing.assert_allclose(alone.high, [1.0, 0.6576, np.nan], atol=1e-3)
+    few = {"one": bx.encode_groups(np.arange(N) < 9), "ten": bx.encode_groups(np.arange(N) < 10)}
+    nine, ten = measure(jax.random.key(0), "classification", LABELS, PREDICTED, few, num_samples=100).partitions
+    assert np.isnan(nine.gaps["demographic_parity"].upper_bound)
+    assert np.isfinite(ten.gaps["demographic_parity"].upper_bound)
+    assert np.isfinite(nine.gaps["demographic_parity"].floor)
+
+
+def test_merged_groups_are_a_partition_of_their_own():
+    data = bx.datasets.merge_small_groups(made_up(), 2)
+    assert list(partitions_of_dataset(data)) == ["sex", "race", "sex & race", MERGED]
+    assert partitions_of_dataset(data)[MERGED].names == data.group_names
+    assert list(partitions_of_dataset(made_up())) == ["sex", "race", "sex & race"]
