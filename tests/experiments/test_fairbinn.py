@@ -153,6 +153,7 @@ def test_fronts_find_what_was_put_in():
     assert np.isnan(fairbinn_fronts.matched(values, test, "soft_dp", 0.01)["accuracy"]).all()
 
 
+@pytest.mark.slow
 def test_whole_fronts_and_curves(small, store, tmp_path):
     options = {"seeds": 2, "epochs": 3, "store": store, "cache": False}
     settings = fairbinn_fronts.Settings(**options, etas=(1.0, 30.0), follower_rates=(0.01,), out=tmp_path / "fronts")
