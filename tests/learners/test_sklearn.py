@@ -21,13 +21,15 @@ LABELS = np.array(["no", "yes"])[DATA.y]
 
 
 class ByFirstColumn(FairClassifier):
-    """A method of groups under checks that know none: the sign of the first column tells them."""
+    """A method of groups under checks that know none: the first column tells them, or else the row's number."""
 
     def fit(self, X, y, sample_weight=None):
-        if getattr(X, "ndim", 0) == 2 and np.issubdtype(np.asarray(X).dtype, np.number) and len(X):
-            groups = np.asarray(X, float)[:, 0] > np.median(np.asarray(X, float)[:, 0])
-            return super().fit(X, y, sensitive_features=groups, sample_weight=sample_weight)
-        return super().fit(X, y, sensitive_features=np.zeros(len(X)), sample_weight=sample_weight)
+        return super().fit(X, y, sample_weight=sample_weight)
+
+    def _fit(self, task, x, y, sensitive_features, sample_weight):
+        groups = x[:, 0] > np.median(x[:, 0])
+        groups = np.arange(len(x)) % 2 if len(set(groups)) < 2 else groups
+        super()._fit(task, x, y, groups, sample_weight)
 
 
 def test_classes_groups_and_shapes():
