@@ -50,6 +50,7 @@ _OF_NUMBERS = {
     "proximity_bound", "rounds", "local_epochs", "logit_scale", "patience", "fairness_weight", "follower_steps", "eps",
     "max_iter", "bargaining_epochs",
 }  # fmt: skip
+_OF_THE_LOOP = {"damping", "clip"}
 _META = ("cells", "lookahead", "lookahead_dropout", "validation_dropout", "diagnostics", "fallback")
 
 METHODS: Mapping[str, About] = {
@@ -162,6 +163,16 @@ def checked(
     requirements = tuple(_as_requirement(item) for item in constraints or ())
     _check_needs(task, method, about, objective, requirements)
     _check_options(method, about, options or {})
+    if method == "badr" and (model or about.model) == "linear":
+        loop = {
+            "num_epochs": num_epochs,
+            "learning_rate": learning_rate,
+            **dict.fromkeys(_OF_THE_LOOP & set(options or {}), 0),
+        }
+        if given := sorted(name for name, value in loop.items() if value is not None):
+            raise ValueError(
+                f"method 'badr' solves a linear model exactly and takes no {', '.join(given)}; model='mlp' has a loop"
+            )
     widths = (hidden,) if isinstance(hidden, int | np.integer) else tuple(hidden)
     check_positive_integer(batch_size=batch_size, **{f"hidden[{i}]": width for i, width in enumerate(widths)})
     if num_epochs is not None:

@@ -232,5 +232,5 @@ def test_plain_training_on_the_front_has_the_methods_model_and_epochs():
     chosen = checked("classification", "fairbinn", objective="hsic", num_epochs=3, hidden=(4,))
     options = {"objective": "hsic", "num_epochs": 3, "hidden": (4,), "model": None}
     assert _plain(chosen, options) == {"num_epochs": 3, "hidden": (4,), "model": "mlp"}
-    chosen = checked("classification", "badr", objective="hsic", num_epochs=3)
-    assert _plain(chosen, {"objective": "hsic", "num_epochs": 3}) == {"model": "linear"}
+    chosen = checked("classification", "badr", objective="hsic", num_epochs=3, model="mlp")
+    assert _plain(chosen, {"objective": "hsic", "num_epochs": 3}) == {"model": "mlp"}

@@ -29,6 +29,13 @@ def test_every_option_is_an_argument_of_the_function_of_its_name():
         ("classification", "badr", {}, "needs an objective: one of demographic_parity"),
         ("classification", "badr", {"objective": "parity"}, "unknown objective of badr"),
         ("regression", "badr", {"objective": "equalized_odds"}, "unknown objective of badr for regression"),
+        (
+            "classification",
+            "badr",
+            {"objective": "hsic", "num_epochs": 5},
+            "solves a linear model exactly and takes no num_e",
+        ),
+        ("classification", "badr", {"objective": "hsic", "options": {"clip": 1.0}}, "takes no clip"),
         ("classification", "erm", {"objective": "hsic"}, "takes no objective; badr and fairbinn do"),
         ("classification", "fairlab", {}, "needs constraints"),
         ("classification", "erm", {"constraints": [("demographic_parity", "sex", 0.1)]}, "takes no constraints"),
