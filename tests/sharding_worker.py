@@ -93,7 +93,11 @@ def shape_size(shape):
 def messages():
     """What is raised for what cannot be, by a name for it."""
     good, mesh = rows(67), mesh_of(8)
+    # What `jax.make_mesh` makes by itself from JAX 0.9 on.
+    explicit = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    options = {"num_epochs": NUM_EPOCHS, "sampler": RUNS["erm shuffled"].sampler, "mesh": mesh}
     dealt, run = sharding.deal(good, mesh), RUNS["erm shuffled"]
+    begun = start(run)
     calls = {
         "batch size": lambda: fitted(run, dealt, sampler=bx.shuffled(20)),
         "small batch size": lambda: fitted(run, dealt, sampler=bx.shuffled(5)),
@@ -105,7 +109,7 @@ def messages():
         "not dealt": lambda: fitted(run, good),
         "other mesh": lambda: fitted(run, sharding.deal(good, mesh_of(4))),
         "traced": lambda: jax.jit(lambda d: fitted(run, d))(dealt),
-        "set mesh": lambda: under(mesh, lambda: fitted(run, dealt)),
+        "set mesh": lambda: under(explicit, lambda: sharding.fit_sharded(*begun, dealt, **options)),
         "few rows": lambda: sharding.deal(rows(7), mesh),
         "not finite": lambda: sharding.deal(good._replace(x=good.x.at[13, 2].set(jnp.nan)), mesh, seed=1),
         "groups": lambda: sharding.deal(good._replace(group=good.group.at[13].set(-1)), mesh),

@@ -164,7 +164,7 @@ def test_what_cannot_be_is_refused_before_tracing(eight_devices):
         "num_epochs": "num_epochs must be an integer",
     }
     assert set(said) == set(messages)
-    assert {name: text for name, text in said.items() if text not in messages[name]} == {}
+    assert {name: messages[name] for name, text in said.items() if text not in messages[name]} == {}
 
 
 def test_losses_in_blocks_are_the_same_and_keep_less(eight_devices):
