@@ -115,7 +115,8 @@ def _cell_sizes(table: Numbers) -> np.ndarray:
     """How many rows share the sex, race and age of each row."""
     cells = np.stack([table[column] for column in ("SEX", "RAC1P", "AGEP")], axis=1)
     _, cell, sizes = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[cell])
+    # NumPy 2.0 gives the positions a second axis.
+    return np.asarray(sizes[cell.reshape(-1)])
 
 
 def _features(table: Numbers, problem: Problem, variant: str, states: tuple[str, ...]) -> Features:
