@@ -105,6 +105,7 @@ def _train(options: argparse.Namespace) -> int:
     with compilation_cache():
         print(f"{options.method}: {len(training.y):,} rows to train on, {len(reported.y):,} to measure on")
         trained = learners.train(training, method=options.method, encoding=own.encoding, **chosen)
+        _clear(options.out)
         learners.save(trained, options.out)  # first of all, so that nothing that follows can lose it
         predicted = learners.predictions(trained, reported.x)
         key = jax.random.fold_in(jax.random.key(options.seed), 2)
@@ -129,8 +130,9 @@ def _read(options: argparse.Namespace) -> _Own:
     if options.task == "regression":
         file = file._replace(frame=_with_targets(file.frame, options))
     dataset = dataset_of(file, options.label, attributes, options.favourable, options.drop_sensitive)
-    if options.task == "classification" and not np.issubdtype(dataset.y.dtype, np.integer):
-        raise ValueError(f"label {options.label!r} is a number; --task classification needs one of two values")
+    found = "classification" if np.issubdtype(dataset.y.dtype, np.integer) else "regression"
+    if options.task not in (None, found):
+        raise ValueError(f"label {options.label!r} makes a {found} of it, and --task {options.task} was asked for")
     counts = np.bincount(dataset.group, minlength=dataset.num_groups)
     kept = np.flatnonzero(counts[dataset.group] >= (options.min_group_rows or 0))
     if options.min_group_rows is not None:
@@ -165,7 +167,7 @@ def _with_targets(frame: Any, options: argparse.Namespace) -> Any:
 
 
 def _prepare(out: Path) -> None:
-    """A directory to write to, without what an earlier model has left there.
+    """A directory to write to; what an earlier model has left there stays until there is a new one.
 
     Raises:
         ValueError: for a file, or a directory with other things than a model.
@@ -175,6 +177,10 @@ def _prepare(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / ABOUT).is_file():
         raise ValueError(f"--out {out} holds other things than a model; give a new directory")
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier model has left, so that nothing of it stands beside the new one."""
     for name in (ABOUT, *_FILES):
         (out / name).unlink(missing_ok=True)
 

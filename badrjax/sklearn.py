@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from badrjax.groups import Groups, encode_groups
 from badrjax.learners import METHODS, Trained, predictions, probabilities, scores
 from badrjax.learners.settings import Task, checked
-from badrjax.learners.trained import fit_arrays, one_group
+from badrjax.learners.trained import fit_arrays
 
 __all__ = ["FairClassifier", "FairRegressor"]
 
@@ -68,7 +68,7 @@ class _Learner(BaseEstimator):
                 f"method {self.method!r} compares groups: give fit(..., sensitive_features=), a column, a frame of "
                 "columns or a dict of them, one entry a row"
             )
-        groups = _intersections(attributes) if attributes else one_group(x.shape[0])
+        groups = _intersections(attributes) if attributes else encode_groups(np.full(x.shape[0], "all"))
         found = fit_arrays(x, y, groups, attributes, weight, settings)
         names = getattr(self, "feature_names_in_", None)
         self.trained_: Trained = found if names is None else found._replace(feature_names=tuple(map(str, names)))

@@ -45,6 +45,28 @@ BADR: tuple[tuple[Mapping[str, str], str], ...] = (
 )
 """Of BADR's experiment 3."""
 
+_UNKNOWN = "cause unknown; its settings are not printed"
+FAIRLAB: tuple[tuple[Mapping[str, str], str], ...] = (
+    ({"method": "COSMOS"}, _UNKNOWN),
+    ({"method": "Adversarial"}, _UNKNOWN),
+    ({}, "cause unknown"),
+)
+"""Of FairLAB's tables of one requirement."""
+
+FAIRLAB_SEVEN: tuple[tuple[Mapping[str, str], str], ...] = (
+    (
+        {"method": "Vanilla", "attributes": "Gender"},
+        "agrees within the half-width with the number printed under Race: the two may have changed places",
+    ),
+    (
+        {"method": "Vanilla", "attributes": "Race"},
+        "agrees within the half-width with the number printed under Gender: the two may have changed places",
+    ),
+    ({"method": "COSMOS"}, "ends constant here at every preference; its settings are not printed"),
+    *FAIRLAB,
+)
+"""Of FairLAB's tables of seven requirements at once."""
+
 TEXT = "the printed numbers are those of the published code, which differs from the text"
 """Of those under the protocol of the text."""
 

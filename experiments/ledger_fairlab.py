@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from badrjax import results
-from experiments import fairlab_data, fairlab_tables
+from experiments import fairlab_data, fairlab_tables, ledger_causes
 from experiments.fairlab_data import SHORT, SOURCES
 from experiments.ledger_cells import PaperTable, of_entries, stored
 
@@ -52,12 +52,12 @@ def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:
 
 
 def _table(number: int, folder: Path, absent: Mapping[str, str]) -> PaperTable:
-    frame, missing = stored(folder / "results.csv", f"fairlab_table{number}", quick=False)
+    found, missing = stored(folder / "results.csv", f"fairlab_table{number}", quick=False)
     entries = []
     for printed in fairlab_tables.targets(number):
         name = _source_of(printed["dataset"])
         source, setting = SOURCES[name], printed.get("attribute", "mixed")
-        mine = frame if frame is None else _runs(frame, name, printed, setting)
+        mine = found if found is None else _runs(found, name, printed, setting)
         for attribute, label, value in fairlab_tables.printed_values(printed):
             labels = {"dataset": printed["dataset"], "constraint": printed["constraint"], "attributes": attribute,
                       "method": printed["method"], "metric": label}  # fmt: skip
@@ -67,7 +67,9 @@ def _table(number: int, folder: Path, absent: Mapping[str, str]) -> PaperTable:
                 entry = entry._replace(note=_why(name, source, absent, missing, folder))
             entries.append(entry)
     about = "One split a seed, test rows; the paper does not say of how many seeds its numbers are."
-    return PaperTable(PAPER, f"Table {number}: {TITLES[number]}", of_entries(entries), about)
+    causes = ledger_causes.FAIRLAB if number < 3 else ledger_causes.FAIRLAB_SEVEN
+    frame = ledger_causes.explained(of_entries(entries), causes)
+    return PaperTable(PAPER, f"Table {number}: {TITLES[number]}", frame, about)
 
 
 def _runs(frame: pd.DataFrame, name: str, printed: Mapping[str, Any], setting: str) -> pd.DataFrame:

@@ -99,6 +99,8 @@ def test_a_second_model_leaves_nothing_of_the_first(folder):
     for name in ("model.json", "front.csv", "results.csv"):
         (folder / "run" / name).write_text("of another model, or of one's own")
     cli_train._prepare(folder / "run")
+    assert (folder / "run" / "model.json").exists()  # should the training fail, it is still there
+    cli_train._clear(folder / "run")
     assert not (folder / "run" / "model.json").exists()
     assert not (folder / "run" / "front.csv").exists()
     assert (folder / "run" / "results.csv").read_text() == "of another model, or of one's own"
@@ -107,6 +109,14 @@ def test_a_second_model_leaves_nothing_of_the_first(folder):
 def test_whole_numbers_are_regressed_on_when_asked(folder, capsys):
     base = ["train", "people.csv", "--label", "years", "--sensitive", "sex", "--out", "run", "--epochs", "20"]
     assert main(base) == 2
+    assert main([*base, "--task", "classification"]) == 2
+    two = pd.read_csv("people.csv").assign(hired=lambda frame: (frame["hired"] == "yes").astype(int))
+    two.to_csv("two.csv", index=False)
+    capsys.readouterr()
+    assert (
+        main(["train", "two.csv", "--label", "hired", "--sensitive", "sex", "--out", "r", "--task", "regression"]) == 2
+    )
+    assert "makes a classification of it" in capsys.readouterr().err
     assert main([*base, "--task", "regression", "--no-front"]) == 0
     assert "root mean squared error" in capsys.readouterr().out
     assert main(["predict", "run", "people.csv", "--out", "p.csv"]) == 0

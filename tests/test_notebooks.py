@@ -17,8 +17,6 @@ TEXTS = sorted(FOLDER.glob("[0-9]*.py"))
 MOST_BYTES = 150_000
 # What a quick run prints with and without the dataset that is not bundled.
 SOURCES = ("COMPAS: 1 is a new charge", "COMPAS was not found: what follows is about German Credit")
-SLOW = ("02_fronts", "03_constraints")  # most of a quick run is compiling
-EITHER = [pytest.param(text, marks=pytest.mark.slow) if text.stem in SLOW else text for text in TEXTS]
 
 
 def twin(text):
@@ -40,7 +38,7 @@ def test_there_are_five_with_a_twin_each():
     assert [twin.stem for twin in sorted(FOLDER.glob("*.ipynb"))] == [text.stem for text in TEXTS]
 
 
-@pytest.mark.parametrize("text", EITHER, ids=lambda text: text.stem)
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
 def test_a_quick_run_states_its_facts(text, monkeypatch, capsys):
     # As a script: asserts of the notebook fail here, and warnings are errors.
     monkeypatch.setenv("BADRJAX_NOTEBOOKS_QUICK", "1")

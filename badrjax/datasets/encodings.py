@@ -117,22 +117,26 @@ def _encoded(column: ColumnEncoding, series: pd.Series[Any]) -> Column:
     missing = np.flatnonzero(series.isna().to_numpy())
     if missing.size:
         raise ValueError(f"column {column.name!r} has no value in row {missing[0]}; impute it or drop the row")
-    values = series.tolist()
+    # Each different value once: files have many rows and few values.
+    codes, found = series.factorize()
+    first = np.unique(codes, return_index=True)[1]
+    values = list(zip(first.tolist(), found.tolist(), strict=True))
     if column.kind == "text":
-        return _codes(column, values)
-    return np.array([_number(column.name, row, value) for row, value in enumerate(values)], np.float64)
+        return Categories(_codes(column, values)[codes], column.values)
+    return np.array([_number(column.name, row, value) for row, value in values], np.float64)[codes]
 
 
-def _codes(column: ColumnEncoding, values: Sequence[Any]) -> Categories:
+def _codes(column: ColumnEncoding, values: Sequence[tuple[int, Any]]) -> np.ndarray:
+    """Positions among the known values, of values with the row that each stands in first."""
     position = {value: code for code, value in enumerate(column.values) if value not in column.unseen}
-    codes = [position.get(str(value), -1) for value in values]
+    codes = [position.get(str(value), -1) for _, value in values]
     if -1 in codes:
-        row = codes.index(-1)
+        row, value = values[codes.index(-1)]
         raise ValueError(
-            f"column {column.name!r} has {values[row]!r} in row {row}, which the model was not trained with; it knows "
+            f"column {column.name!r} has {value!r} in row {row}, which the model was not trained with; it knows "
             f"{_listing(tuple(position))}"
         )
-    return Categories(np.array(codes, int), column.values)
+    return np.array(codes, int)
 
 
 def _number(name: str, row: int, value: Any) -> float:

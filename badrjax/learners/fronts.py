@@ -16,7 +16,7 @@ from badrjax.groups import Groups
 from badrjax.learners import recipes
 from badrjax.learners.measures import GAPS, partitions_of_dataset
 from badrjax.learners.rows import Rows
-from badrjax.learners.settings import METHODS, Settings
+from badrjax.learners.settings import META, Settings
 from badrjax.learners.trained import Trained, features_of, predictions, train
 
 KNOBS: Mapping[str, tuple[str, tuple[float, ...]]] = {
@@ -81,7 +81,7 @@ def _plain(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"method", "objective", "constraints", "options"}
     if settings.method == "badr":  # whose epochs are iterations
         own |= {"num_epochs", "learning_rate"}
-    elif METHODS[settings.method].groups and settings.method not in ("group_dro", "fairbinn", "fairlab", "expgrad"):
+    elif settings.method in META:
         own |= {"learning_rate"}  # of SGD, where plain training has Adam
     return {name: value for name, value in options.items() if name not in own} | {"model": settings.model}
 

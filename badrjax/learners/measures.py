@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int, Shaped
 from badrjax import metrics
 from badrjax.checks import check_same_length
 from badrjax.datasets import Dataset
-from badrjax.extras import require
 from badrjax.groups import Groups, encode_groups, group_count, group_mean
 from badrjax.learners.settings import Task
 from badrjax.metrics.summaries import largest_difference
+from badrjax.results import wilson_interval
 from badrjax.uncertainty import Bootstrap, bootstrap, noise_floor_from_counts, permutation_floor
 
 GAPS = ("demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds")
@@ -181,12 +181,10 @@ def wilson(shares: Any, counts: Any) -> Estimate:
     Returns:
         The shares with the ends of their intervals, `f[K]` each.
     """
-    stats = require("scipy.stats", "Wilson's interval")
     ends = np.full((2, np.size(shares)), np.nan)
     for place, (share, count) in enumerate(zip(np.ravel(shares), np.ravel(counts), strict=True)):
         if count > 0:
-            right = round(float(share) * int(count))
-            ends[:, place] = stats.binomtest(right, int(count)).proportion_ci(0.95, method="wilson")
+            ends[:, place] = wilson_interval(float(share), int(count))
     return Estimate(np.asarray(shares, float), *ends)
 
 

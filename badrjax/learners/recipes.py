@@ -17,7 +17,7 @@ from badrjax.batches import Batch
 from badrjax.constraints import fairness_constraints
 from badrjax.groups import group_count
 from badrjax.learners.rows import Rows, balanced_holdout, stratified_holdout
-from badrjax.learners.settings import Settings, score_objective
+from badrjax.learners.settings import META, Settings, score_objective
 from badrjax.models import Model, linear, mlp, mlp_with_fairness
 from badrjax.reductions import ExpGradResult, expgrad
 from badrjax.samplers import Sampler, full_batch, group_balanced, group_stratified, shuffled
@@ -286,7 +286,7 @@ _RECIPES: dict[str, Callable[..., Fitted]] = {
     "erm": _plain,
     "dro": _plain,
     "group_dro": _group_dro,
-    **dict.fromkeys(("learning_to_reweight", "forml", "meta_group_dro", "nash_meta"), _meta),
+    **dict.fromkeys(META, _meta),
     "badr": _badr,
     "fairlab": _fairlab,
     "fairbinn": _fairbinn,

@@ -29,7 +29,7 @@ class About(NamedTuple):
         tasks: what it can be trained for.
         groups: whether it looks at groups.
         objectives: names of objectives by task; empty where it takes none.
-        needs: what must be given: `"objective"`, `"constraints"` or nothing.
+        constraints: whether it needs constraints; a method with objectives needs one of these.
         model: the model where none is named.
         options: names of its own options, arguments of the function of its name.
         randomised: whether the predictor draws among several.
@@ -39,7 +39,7 @@ class About(NamedTuple):
     tasks: tuple[Task, ...] = TASKS
     groups: bool = True
     objectives: Mapping[str, tuple[str, ...]] = {}
-    needs: str = ""
+    constraints: bool = False
     model: str = "linear"
     options: tuple[str, ...] = ()
     randomised: bool = False
@@ -52,6 +52,9 @@ _OF_NUMBERS = {
 }  # fmt: skip
 _OF_THE_LOOP = {"damping", "clip"}
 _META = ("cells", "lookahead", "lookahead_dropout", "validation_dropout", "diagnostics", "fallback")
+
+META = (*GOALS, "nash_meta")
+"""Methods that weight examples by the derivative of an SGD step, and steer by rows held out of training."""
 
 METHODS: Mapping[str, About] = {
     "erm": About("the mean loss of the rows, without a look at groups", groups=False, options=("reduction",)),
@@ -72,23 +75,23 @@ METHODS: Mapping[str, About] = {
     "badr": About(
         "weights of groups for which an objective of the weighted risk minimiser is least: exactly for a linear model, "
         "in a single loop for a perceptron",
-        objectives={"classification": _CLASSES, "regression": _NUMBERS}, needs="objective",
+        objectives={"classification": _CLASSES, "regression": _NUMBERS},
         options=("regularisation", "sharpness", "variant", "damping", "clip"),
     ),
     "fairlab": About(
         "an augmented Lagrangian for largest gaps under a budget of F1", tasks=("classification",),
-        needs="constraints",
+        constraints=True,
         options=("protocol", "budget", "proximity_bound", "rounds", "local_epochs", "logit_scale", "patience"),
     ),
     "fairbinn": About(
         "fairness layers descend on a disparity, the others on the loss", tasks=("classification",),
-        objectives={"classification": (*squared.METRICS, *_SOFT)}, needs="objective",
+        objectives={"classification": (*squared.METRICS, *_SOFT)},
         model="mlp",
         options=("fairness_weight", "rule", "follower_steps"),
     ),
     "expgrad": About(
         "a distribution over models by exponentiated gradient on multipliers", tasks=("classification",),
-        needs="constraints", randomised=True, options=("eps", "max_iter"),
+        constraints=True, randomised=True, options=("eps", "max_iter"),
     ),
 }  # fmt: skip
 """The methods that can be named."""
@@ -189,11 +192,6 @@ def checked(
     )  # fmt: skip
 
 
-def steers_by_held_out_rows(method: str) -> bool:
-    """Whether a method looks at rows that it does not train on."""
-    return method in (*GOALS, "nash_meta", "fairlab")
-
-
 def _as_requirement(item: Any) -> Requirement:
     try:
         metric, attributes, threshold = item
@@ -216,10 +214,10 @@ def _check_needs(task: Task, method: str, about: About, objective: Any, requirem
         raise ValueError(f"method {method!r} needs an objective: one of {', '.join(known)}")
     if objective is not None and not callable(objective) and objective not in known:
         raise unknown_name(f"objective of {method} for {task}", str(objective), known)
-    if requirements and about.needs != "constraints":
-        takers = [name for name, other in METHODS.items() if other.needs == "constraints"]
+    if requirements and not about.constraints:
+        takers = [name for name, other in METHODS.items() if other.constraints]
         raise ValueError(f"method {method!r} takes no constraints; {' and '.join(takers)} do")
-    if about.needs == "constraints" and not requirements:
+    if about.constraints and not requirements:
         raise ValueError(
             f"method {method!r} needs constraints, such as ('demographic_parity', 'sex', 0.1): metric, attribute (or "
             "several for their intersection), largest gap"

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from badrjax.checks import check_finite, unknown_name
 from badrjax.datasets import Dataset
 from badrjax.datasets.encodings import Encoding
-from badrjax.groups import Groups, encode_groups
+from badrjax.groups import Groups
 from badrjax.learners import recipes
 from badrjax.learners.rows import Rows, check_rows
 from badrjax.learners.settings import METHODS, Settings, checked
@@ -237,11 +237,6 @@ def describe(trained: Trained) -> dict[str, Any]:
         **trained.info,
     }
     return {name: value for name, value in about.items() if value not in (None, "")}
-
-
-def one_group(num_rows: int) -> Groups:
-    """All rows as one group, for methods that look at none."""
-    return encode_groups(np.full(num_rows, "all"))
 
 
 @jax.jit

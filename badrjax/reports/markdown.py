@@ -36,10 +36,13 @@ def sections_of_markdown(text: str) -> tuple[str, tuple[Section, ...]]:
         if blocks or heading:
             sections.append(Section(heading, tuple(blocks)))
 
+    def caption_as_text() -> None:
+        if caption:
+            blocks.append(Text(f"**{caption}**"))
+
     for kind, level, content in _pieces(text):
         if kind == "heading":
-            if caption:
-                blocks.append(Text(f"**{caption}**"))
+            caption_as_text()
             caption = content if level > 2 else ""
             if level == 1:
                 title = title or content
@@ -50,12 +53,10 @@ def sections_of_markdown(text: str) -> tuple[str, tuple[Section, ...]]:
             blocks.append(_table(content, caption))
             caption = ""
         else:
-            if caption:
-                blocks.append(Text(f"**{caption}**"))
-                caption = ""
+            caption_as_text()
+            caption = ""
             blocks.append(Text(content))
-    if caption:
-        blocks.append(Text(f"**{caption}**"))
+    caption_as_text()
     close()
     return title, tuple(sections)
 

@@ -28,10 +28,12 @@ from badrjax.results.selection import Bounds, Selections, compare_selections, se
 from badrjax.results.tables import Entry, ledger_table, verdict_counts
 from badrjax.results.thresholds import ThresholdCheck, check_threshold, constant_predictions
 from badrjax.results.verdicts import tolerance
+from badrjax.results.wilson import WilsonInterval, wilson_interval
 
 __all__ = [
     # what was measured
-    "Interval", "dataset_checksum", "mean_interval", "provenance", "seed_values", "write_results",
+    "Interval", "dataset_checksum", "WilsonInterval", "mean_interval", "provenance", "seed_values", "wilson_interval",
+    "write_results",
     "Record", "check_record", "read_record", "write_record",
     # a paper's table
     "Cell", "Entry", "Printed", "compare_cell", "counts_sentence", "ledger_grid_markdown", "ledger_markdown",

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from badrjax.checks import check_positive_integer
-from badrjax.extras import require
 from badrjax.results.recording import Interval, mean_interval
 from badrjax.results.resampling import (
     check_seed,
@@ -17,6 +16,7 @@ from badrjax.results.resampling import (
     values_read,
     values_read_in_groups,
 )
+from badrjax.results.wilson import wilson_interval
 
 
 class Selections(NamedTuple):
@@ -130,7 +130,4 @@ def seeds_or_rows(
         raise ValueError("values must be shares in [0, 1]; Wilson's interval is for nothing else")
     if finite.size < 2 or np.ptp(finite) > 1e-12:
         return Bounds(interval.mean, interval.mean - interval.half_width, interval.mean + interval.half_width, "seeds")
-    stats = require("scipy.stats", "Wilson's interval")
-    right = round(float(finite[0]) * num_rows)
-    wilson = stats.binomtest(right, num_rows).proportion_ci(ci, method="wilson")
-    return Bounds(interval.mean, float(wilson.low), float(wilson.high), "rows")
+    return Bounds(interval.mean, *wilson_interval(float(finite[0]), num_rows, ci=ci), "rows")

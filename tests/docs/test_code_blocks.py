@@ -40,14 +40,16 @@ def test_the_blocks_of_a_page_run_in_an_empty_folder(path, slow, tmp_path, monke
     monkeypatch.delenv("BADRJAX_DATA", raising=False)  # a reader has the bundled data
     monkeypatch.setitem(mpl.rcParams, "backend", "agg")
     page = {"__name__": "__main__"}  # as in a script of the reader's
-    for block in pages.blocks_of(path):
-        if block.reason and not slow:
-            continue
-        if block.language == "python":
+    blocks = [block for block in pages.blocks_of(path) if block.language in ("python", "console")]
+    chosen = [block for block in blocks if slow or not block.reason]
+    for block in chosen:
+        if block.language == "python":  # whose asserts, and any error, fail here
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile("\n" * block.line + python_of(block), str(path), "exec"), page)
-        elif block.language == "console":
-            run_console(block)
+        else:
+            assert run_console(block) > 0
+    assert chosen or all(block.reason for block in blocks)
+    assert len(page) > 1 or not any(block.language == "python" for block in chosen)
 
 
 def python_of(block):
@@ -58,7 +60,10 @@ def python_of(block):
 
 
 def run_console(block):
-    """Run each `$ badrjax ...` of a block; what it prints must match the lines below it, as in a doctest."""
+    """Run each `$ badrjax ...` of a block; what it prints must match the lines below it, as in a doctest.
+
+    Returns how many commands ran.
+    """
     for command, expected in commands(block.code):
         words = shlex.split(command)
         assert words[0] == "badrjax", f"{block.name}: only badrjax commands are run, not {command!r}"
@@ -70,6 +75,7 @@ def run_console(block):
         if expected.strip():
             same = doctest.OutputChecker().check_output(expected, got, OPTIONS)
             assert same, f"{block.name}: {command}\nexpected:\n{expected}\ngot:\n{got}"
+    return sum(1 for _ in commands(block.code))
 
 
 def commands(code):

@@ -18,18 +18,30 @@ WHOLE_RUNS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered():
-    """The method's file and its line of `CASES`, as the page has them."""
-    module = types.ModuleType("own_method")
-    sys.modules[module.__name__] = module
+    """The method's file and its line of `CASES`, as the page has them; and one that takes every row for one row."""
     blocks = pages.blocks_of(PAGE)
-    method = next(block for block in blocks if block.language == "python")
-    line = next(block for block in blocks if block.mark == "conformance")
-    exec(compile(method.code + line.code, str(PAGE), "exec"), vars(module))
-    cases.CASES.update(module.case)
+    method = next(block for block in blocks if block.language == "python").code
+    line = next(block for block in blocks if block.mark == "conformance").code
+    without_weights = method.replace("weight = frequencies(batch)", "weight = jnp.ones(batch.y.shape)")
+    assert without_weights != method
+    added = {}
+    for name, code in (("own_method", method), ("own_method_without_weights", without_weights)):
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(code + line, str(PAGE), "exec"), vars(module))
+        added[name] = module.case["group_tilt"]
+    assert not set(added) & set(cases.CASES)
+    cases.CASES.update(added)
     yield
-    for name in module.case:
-        del cases.CASES[name]
-    del sys.modules[module.__name__]
+    for name in added:
+        del cases.CASES[name], sys.modules[name]
+
+
+def conform(name, case, tmp_path):
+    """Run one conformance test, whose own asserts judge the method."""
+    test = TESTS[name]
+    given = {"case": case, "tmp_path": tmp_path}
+    takes = test.__code__.co_varnames[: test.__code__.co_argcount]
+    test(**{argument: given[argument] for argument in takes})
 
 
 @pytest.mark.parametrize(
@@ -37,9 +49,12 @@ def _registered():
     [pytest.param(name, marks=[pytest.mark.slow] if name in WHOLE_RUNS else []) for name in TESTS],
 )
 def test_it_conforms(name, tmp_path, request):
-    test = TESTS[name]
-    if any("x64" in mark.args for mark in getattr(test, "pytestmark", []) if mark.name == "usefixtures"):
+    if any("x64" in mark.args for mark in getattr(TESTS[name], "pytestmark", []) if mark.name == "usefixtures"):
         request.getfixturevalue("x64")
-    given = {"case": "group_tilt", "tmp_path": tmp_path}
-    takes = test.__code__.co_varnames[: test.__code__.co_argcount]
-    test(**{argument: given[argument] for argument in takes})
+    conform(name, "own_method", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test_padding_changes_nothing", "test_a_row_of_weight_two_is_the_row_twice"])
+def test_a_method_that_ignores_weights_does_not(name, tmp_path):
+    with pytest.raises(AssertionError):
+        conform(name, "own_method_without_weights", tmp_path)

@@ -203,6 +203,7 @@ def test_runs_count_up_to_the_first_refused_step():
     assert "In 2 of 3 runs a step was not finite (D, one unrolled step 2)" in fairbinn_runs.refused_sentence(loaded)
 
 
+@pytest.mark.slow
 def test_times_are_of_every_rule(small, tmp_path):
     frame = fairbinn_time.main(fairbinn_time.Settings(("adult",), repeats=2, out=tmp_path), quiet())
     assert (frame.groupby("method").size() == 2).all()

@@ -119,7 +119,9 @@ def test_without_weight_the_lagrangian_is_risk_minimisation_and_the_others_leave
         chex.assert_trees_all_equal(found["fairness_0"], params["fairness_0"])
 
 
-@pytest.mark.parametrize("optimizer", [ADAM, Partial(optax.sgd, learning_rate=0.1)])
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(ADAM, marks=pytest.mark.slow), Partial(optax.sgd, learning_rate=0.1)]
+)
 def test_unrolled_total_derivative_by_finite_differences(optimizer, x64):
     # Through the follower's optimiser, Adam too, and past ReLUs that are dead for all rows.
     params = MODEL.init(jax.random.key(0))
