@@ -17,7 +17,7 @@ from badrjax.constraints import CellCounts
 from badrjax.results.recording import write_atomically
 from experiments import fairlab_data, fairlab_methods, nash_curves, running
 from experiments.fairlab_data import SOURCES, Metric, Problem
-from experiments.fairlab_methods import METHODS, PARTS, Options, Point
+from experiments.fairlab_methods import METHODS, PARTS, Options, Point, Start
 
 _FORMAT = 1
 
@@ -142,15 +142,20 @@ def _finish(
     trials: Sequence[Trial], dataset: Any, checksum: str, options: Options, store: Path, tell: Callable[[str], None]
 ) -> list[Run]:
     runs = []
-    problems: dict[tuple[str, int], tuple[Problem, Any]] = {}
+    problems: dict[tuple[str, int], Problem] = {}
+    starts: dict[int, Start] = {}
     for trial in trials:
         path = path_of(trial, options, store)
         about = _about(trial, options, checksum)
         if not path.is_file():
             where = trial.setting, trial.seed
             if where not in problems:
-                problems = {where: _started(trial, dataset, options)}
-            problem, start = problems[where]
+                source = SOURCES[trial.dataset]
+                problems = {where: fairlab_data.prepare(dataset, source, trial.metric, *where)}
+            problem = problems[where]
+            if trial.seed not in starts:  # it knows no requirement, so the settings of a seed share it
+                starts = {trial.seed: fairlab_methods.vanilla(jax.random.key(trial.seed), problem, options)}
+            start = starts[trial.seed]
             key = jax.random.fold_in(jax.random.key(trial.seed), list(METHODS).index(trial.method) + 1)
             points = tuple(METHODS[trial.method](key, problem, options, start))
             run = Run(trial, points, problem.every.left_out, checksum)
@@ -160,12 +165,6 @@ def _finish(
             tell(f"{path.stem}: {seconds:.1f} s of training")
         runs.append(read_run(path, about))
     return runs
-
-
-def _started(trial: Trial, dataset: Any, options: Options) -> tuple[Problem, Any]:
-    """The problem, and the unconstrained model that all methods of a seed share."""
-    problem = fairlab_data.prepare(dataset, SOURCES[trial.dataset], trial.metric, trial.setting, trial.seed)
-    return problem, fairlab_methods.vanilla(jax.random.key(trial.seed), problem, options)
 
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:

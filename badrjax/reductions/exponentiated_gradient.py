@@ -95,7 +95,7 @@ def expgrad(
     check_positive_integer(num_epochs=num_epochs, max_iter=max_iter)
     check_numbers(constraint, gap, eps, nu, eta0)
     check_train(train, constraint)
-    fairlearn = require("fairlearn.reductions", "expgrad")
+    fairlearn, pandas = require("fairlearn.reductions", "expgrad"), require("pandas", "expgrad")
     x, labels, groups = repeated(train)
     oracle = Oracle(key, model, params, optimizer, x, groups, num_epochs, sampler, warm_start)
     moment = getattr(fairlearn, CONSTRAINTS[constraint][0])
@@ -112,7 +112,8 @@ def expgrad(
     )
     with warnings.catch_warnings():
         # How fairlearn calls pandas is not the caller's business.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="fairlearn")
+        for category in (DeprecationWarning, pandas.errors.PerformanceWarning):
+            warnings.filterwarnings("ignore", category=category, module="fairlearn")
         # The features come back as they are and nothing is read off them, so row numbers will do.
         solver.fit(np.arange(labels.size)[:, None], labels, sensitive_features=groups)
     return _result(solver, oracle.start)
