@@ -52,7 +52,7 @@ def run_table(
     checksums = {run.trial.dataset: run.checksum for run in runs}
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = "\n".join([
-        f"# {title}\n", _coverage(settings, missing, runs), fairlab_tables.markdown(rows),
+        f"# {title}\n", _coverage(settings, missing, rows), fairlab_tables.markdown(rows),
         "## Fronts on test rows, FairLAB over its budgets; the constant predictor is on each\n",
         fairlab_tables.fronts_markdown(runs, datasets),
         "## At FairLAB's F1\n", fairlab_tables.matched_markdown(runs, datasets),
@@ -70,7 +70,7 @@ def default_out(table: int) -> Path:
     return Path(f"outputs/fairlab_table{table}")
 
 
-def _coverage(settings: RunOptions, missing: dict[str, str], runs: Sequence[Any]) -> str:
+def _coverage(settings: RunOptions, missing: dict[str, str], rows: Sequence[Any]) -> str:
     """What was run on which rows, and what could not be."""
     lines = [
         f"Protocol of FairLAB: {settings.protocol}. Splits 80/10/10 by label and finest intersection, a split a seed. "
@@ -79,9 +79,9 @@ def _coverage(settings: RunOptions, missing: dict[str, str], runs: Sequence[Any]
     ]
     if settings.quick:
         lines.append("A quick run: too few epochs, and one setting a method.")
-    if any(run.trial.dataset == "acs" for run in runs):
+    if any(row.run.trial.dataset == "acs" for row in rows):
         lines.append("acs: 14 states of 2018 (90,253 rows) stand in for the paper's California 2014 (183,380).")
-    left = sorted({name for run in runs for name in run.left_out})
+    left = sorted({name for row in rows for name in row.constraints.left_out})
     if left:
         lines.append(f"Without the training rows in some split, and so in no gap there: {', '.join(left)}.")
     lines += [f"{name}: NOT RUN, {why}" for name, why in missing.items()]

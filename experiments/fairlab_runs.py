@@ -62,13 +62,11 @@ class Run(NamedTuple):
     Attributes:
         trial: what it is of.
         points: what came out.
-        left_out: groups without the training rows, which no requirement is about.
         checksum: of the dataset.
     """
 
     trial: Trial
     points: tuple[Point, ...]
-    left_out: tuple[str, ...]
     checksum: str
 
 
@@ -142,29 +140,37 @@ def _finish(
     trials: Sequence[Trial], dataset: Any, checksum: str, options: Options, store: Path, tell: Callable[[str], None]
 ) -> list[Run]:
     runs = []
-    problems: dict[tuple[str, int], Problem] = {}
+    problems: dict[tuple[Metric, str, int], Problem] = {}
     starts: dict[int, Start] = {}
     for trial in trials:
-        path = path_of(trial, options, store)
-        about = _about(trial, options, checksum)
+        trained = same_training(trial)
+        path = path_of(trained, options, store)
+        about = _about(trained, options, checksum)
         if not path.is_file():
-            where = trial.setting, trial.seed
+            where = trained.metric, trained.setting, trained.seed
             if where not in problems:
-                source = SOURCES[trial.dataset]
-                problems = {where: fairlab_data.prepare(dataset, source, trial.metric, *where)}
+                problems = {where: fairlab_data.prepare(dataset, SOURCES[trained.dataset], *where)}
             problem = problems[where]
             if trial.seed not in starts:  # it knows no requirement, so the settings of a seed share it
                 starts = {trial.seed: fairlab_methods.vanilla(jax.random.key(trial.seed), problem, options)}
-            start = starts[trial.seed]
             key = jax.random.fold_in(jax.random.key(trial.seed), list(METHODS).index(trial.method) + 1)
-            points = tuple(METHODS[trial.method](key, problem, options, start))
-            run = Run(trial, points, problem.every.left_out, checksum)
-            write_run(path, about, run)
+            points = tuple(METHODS[trial.method](key, problem, options, starts[trial.seed]))
+            write_run(path, about, Run(trained, points, checksum))
             # Points of one training share its time.
             seconds = sum({id(point.about): point.about["seconds"] for point in points}.values())
             tell(f"{path.stem}: {seconds:.1f} s of training")
-        runs.append(read_run(path, about))
+        runs.append(read_run(path, about)._replace(trial=trial))
     return runs
+
+
+def same_training(trial: Trial) -> Trial:
+    """The trial whose run serves for this one: Vanilla knows no requirement, FFVAE only the attributes they are on."""
+    if trial.method not in ("vanilla", "ffvae"):
+        return trial
+    source = SOURCES[trial.dataset]
+    named = {name for names in fairlab_data.subsets(source, trial.setting) for name in names}
+    whole = trial.method == "vanilla" or named == set(source.attributes)
+    return trial._replace(metric="demographic_parity", setting="mixed" if whole else trial.setting)
 
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:
@@ -196,7 +202,7 @@ def write_run(path: Path, about: dict[str, Any], run: Run) -> None:
         for point in run.points
     ]
     origin = results.provenance(settings=about, data={run.trial.dataset: run.checksum})
-    stored = {"format": _FORMAT, "about": about, "points": points, "left_out": run.left_out, "origin": origin}
+    stored = {"format": _FORMAT, "about": about, "points": points, "origin": origin}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(stored) + "\n")
 
@@ -220,7 +226,6 @@ def read_run(path: Path, about: dict[str, Any]) -> Run:
             )
             for point in stored["points"]
         )
-        left_out = tuple(stored["left_out"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no finished run: {error}; remove it to have it run again") from error
     differing = sorted(name for name in {*found, *about} if found.get(name) != about.get(name))
@@ -229,4 +234,4 @@ def read_run(path: Path, about: dict[str, Any]) -> Run:
             f"{path} differs in {', '.join(differing)}; remove it, or choose another directory with --store"
         )
     trial = Trial(*(about[name] for name in Trial._fields))
-    return Run(trial, points, left_out, about["checksum"])
+    return Run(trial, points, about["checksum"])

@@ -24,6 +24,7 @@ from experiments import (
     fairlab_tables,
 )
 from experiments.fairlab_data import SOURCES
+from experiments.fairlab_runs import RunOptions
 
 N = 400
 
@@ -113,19 +114,43 @@ def test_runs_are_read_back_and_others_are_refused(tmp_path):
     _, counts, *_ = made_up()
     parts = {part: CellCounts(*(np.asarray(leaf) for leaf in counts)) for part in fairlab_methods.PARTS}
     trial = fairlab_runs.Trial("compas", "demographic_parity", "mixed", "vanilla", 3)
-    run = fairlab_runs.Run(trial, (fairlab_methods.Point("x", parts, {"seconds": 1.0}),), ("age=1",), "abc")
+    run = fairlab_runs.Run(trial, (fairlab_methods.Point("x", parts, {"seconds": 1.0}),), "abc")
     path = tmp_path / "run.json"
     about = {**trial._asdict(), "options": {}, "checksum": "abc"}
     fairlab_runs.write_run(path, about, run)
     again = fairlab_runs.read_run(path, about)
     assert again.trial == trial
-    assert again.left_out == ("age=1",)
     jax.tree.map(np.testing.assert_array_equal, again.points[0].counts, parts)
     with pytest.raises(ValueError, match="differs in seed"):
         fairlab_runs.read_run(path, about | {"seed": 4})
     path.write_text(json.dumps({"format": 1}))
     with pytest.raises(ValueError, match="is no finished run"):
         fairlab_runs.read_run(path, about)
+
+
+def test_methods_without_requirements_are_trained_once_for_all_of_them():
+    trial = fairlab_runs.Trial("compas", "equalized_odds", "Gender*Race", "vanilla", 1)
+    once = ("compas", "demographic_parity", "mixed")
+    assert fairlab_runs.same_training(trial)[:3] == once
+    ffvae = trial._replace(method="ffvae")
+    assert fairlab_runs.same_training(ffvae)[:3] == ("compas", "demographic_parity", "Gender*Race")
+    assert fairlab_runs.same_training(ffvae._replace(setting="Gender*Race*Age"))[:3] == once
+    for method in ("expgrad", "cosmos", "fairlab"):
+        assert fairlab_runs.same_training(trial._replace(method=method)) == trial._replace(method=method)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("method", ["vanilla", "ffvae"])
+def test_such_a_method_does_the_same_under_other_requirements(method):
+    dataset = fairlab_data.load(SOURCES["compas"], None)
+    options = fairlab_runs.options_of(RunOptions(quick=True))
+    found = []
+    for metric, setting in (("demographic_parity", "mixed"), ("equalized_odds", "Gender*Race*Age")):
+        problem = fairlab_data.prepare(dataset, SOURCES["compas"], metric, setting, 0)
+        start = fairlab_methods.vanilla(jax.random.key(0), problem, options)
+        found.append([p.counts for p in fairlab_methods.METHODS[method](jax.random.key(1), problem, options, start)])
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_wrong_settings_are_named(tmp_path):
