@@ -28,6 +28,7 @@ class Source(NamedTuple):
         attributes: the three that are constrained, by the paper's names.
         paper: the paper's name.
         same_rows: whether these are the paper's rows.
+        rows: what they are, where they are others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source(NamedTuple):
     attributes: dict[str, str]
     paper: str
     same_rows: bool
+    rows: str = ""
 
 
 SOURCES = {
@@ -43,7 +45,12 @@ SOURCES = {
     ),
     "acs": Source(
         "acs_income", {"variant": "fairlab"}, {"Job": "job", "Race": "race_5", "Marital": "marital"}, "FolkTables",
-        False,
+        False, "14 states of 2018 (90,253 rows)",
+    ),
+    "acs17": Source(
+        "acs_income", {"variant": "fairlab", "extracts": ("CO", "AZ", "UT")},
+        {"Job": "job", "Race": "race_5", "Marital": "marital"}, "FolkTables",
+        False, "17 states of 2018 (170,888 rows), three of them extracts,",
     ),
     "meps": Source(
         "meps", {"variant": "fairlab"}, {"Gender": "sex", "Race": "race", "Marital": "marital"}, "MEPS", True

@@ -79,8 +79,9 @@ def _coverage(settings: RunOptions, missing: dict[str, str], rows: Sequence[Any]
     ]
     if settings.quick:
         lines.append("A quick run: too few epochs, and one setting a method.")
-    if any(row.run.trial.dataset == "acs" for row in rows):
-        lines.append("acs: 14 states of 2018 (90,253 rows) stand in for the paper's California 2014 (183,380).")
+    for name in dict.fromkeys(row.run.trial.dataset for row in rows):
+        if SOURCES[name].rows:
+            lines.append(f"{name}: {SOURCES[name].rows} stand in for the paper's California 2014 (183,380).")
     left = sorted({name for row in rows for name in row.constraints.left_out})
     if left:
         lines.append(f"Without the training rows in some split, and so in no gap there: {', '.join(left)}.")

@@ -26,8 +26,8 @@ _FORMAT = 1
 class RunOptions:
     """Which runs are made, and where they are kept."""
 
-    datasets: tuple[str, ...] = tuple(SOURCES)
-    """Which of compas, acs (14 states of 2018, which stand in for California 2014) and meps."""
+    datasets: tuple[str, ...] = ("compas", "acs", "meps")
+    """Which of compas, acs (14 states of 2018, which stand in for California 2014), acs17 (three more) and meps."""
     metrics: tuple[Metric, ...] = ("demographic_parity", "equalized_odds")
     """Which of the two metrics."""
     methods: tuple[str, ...] = tuple(METHODS)

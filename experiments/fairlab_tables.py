@@ -209,7 +209,8 @@ def entries(rows: Sequence[Chosen], table: int, datasets: Sequence[str], metrics
         if (printed["dataset"], printed["constraint"]) not in asked:
             continue
         for attribute, label, value in printed_values(printed):
-            found.append(_entry(rows, printed, attribute, label, value))
+            name = next(name for name in datasets if SOURCES[name].paper == printed["dataset"])
+            found.append(_entry(rows, name, printed, attribute, label, value))
     return found
 
 
@@ -226,9 +227,8 @@ def printed_values(printed: Mapping[str, Any]) -> Iterator[tuple[str, str, float
 
 
 def _entry(
-    rows: Sequence[Chosen], printed: Mapping[str, Any], attribute: str, label: str, value: float
+    rows: Sequence[Chosen], source_name: str, printed: Mapping[str, Any], attribute: str, label: str, value: float
 ) -> results.Entry:
-    (source_name,) = (name for name, source in SOURCES.items() if source.paper == printed["dataset"])
     source = SOURCES[source_name]
     labels = {"dataset": printed["dataset"], "constraint": printed["constraint"], "attributes": attribute,
               "method": printed["method"], "metric": label}  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import badrjax as bx
@@ -41,6 +40,7 @@ RUNS = {
     "dro in order drop": Run("dro", bx.in_order(16, "drop"), 67, seed=1),
     "nash_meta shuffled": Run("nash_meta", bx.shuffled(16), 67, seed=5),
     "nash_meta full batch": Run("nash_meta", bx.full_batch(), 67, num_shards=3),
+    "fairlab shuffled": Run("fairlab", bx.shuffled(16), 67, seed=2),
 }
 OF_TWO_PROCESSES = ("erm shuffled", "nash_meta shuffled")
 
@@ -69,8 +69,8 @@ def fitted(run, data=None, key=None, done=None, **options):
 
 
 def numbers(result):
-    """Last parameters and the mean loss by epoch, as one vector."""
-    return np.concatenate([np.asarray(ravel_pytree(result.state.params)[0]), np.asarray(result.steps.loss).ravel()])
+    """What was moved and the mean loss by epoch, as one vector."""
+    return np.concatenate([np.asarray(cases.moving(result.state)), np.asarray(result.steps.loss).ravel()])
 
 
 def collectives(run):

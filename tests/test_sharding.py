@@ -68,15 +68,15 @@ def on_one_device(run):
     state, losses = cases.init_state(method, init_key, params), []
     for epoch in range(worker.NUM_EPOCHS):
         order = sharding.reference_order(key, run.num_rows, run.num_shards, run.sampler, epoch, seed=run.seed)
-        step_key = jax.random.split(jax.random.fold_in(run_key, epoch), 3)[1]
+        _, step_key, end_key = jax.random.split(jax.random.fold_in(run_key, epoch), 3)
         infos = []
         for number, batch in enumerate(order):
             state, info = cases.take_step(method, jax.random.fold_in(step_key, number), state, take(data, batch))
             infos.append(info.loss)
         losses.append(np.mean(infos))
         if method.end_epoch is not None:
-            state, _ = method.end_epoch(key, state, data)
-    return np.concatenate([jax.flatten_util.ravel_pytree(state.params)[0], losses])
+            state, _ = method.end_epoch(end_key, state, data)
+    return np.concatenate([cases.moving(state), losses])
 
 
 @pytest.mark.parametrize("name", worker.RUNS)

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import badrjax as bx
@@ -80,6 +82,27 @@ CASES = {
         validation_dropout=True,
     ),
 }
+# Methods that take a model, or networks of their own, in the place of losses.
+CASES_OF_MODELS = {
+    "fairlab": lambda model, optimizer, validation: bx.fairlab(
+        model, optimizer, constraints(), validation, logit_scale=1.0, rounds=2, local_epochs=2, temperature=1.0
+    ),
+    "cosmos": lambda model, optimizer, _: bx.cosmos(model, optimizer, constraints()),
+    "ffvae": lambda networks, optimizer, _: bx.ffvae(
+        networks, optimizer, jnp.arange(NUM_GROUPS)[:, None], alpha=1.0, gamma=1.0
+    ),
+}
+EACH = (*CASES, *CASES_OF_MODELS)
+# A code is sampled for each row, by its place: a row of weight two has one, and another order other codes.
+SAMPLED_BY_ROW = ("ffvae",)
+
+
+def constraints():
+    """Demographic parity of the two groups, which are the cells too."""
+    groups, labels = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    return bx.fairness_constraints([("demographic_parity", "group", 0.01)], {"group": groups}, labels).constraints
+
+
 # A second variant of a family, or another goal of the same step, costs a minute of compilation and rarely says
 # anything new.
 VARIANTS = (
@@ -95,7 +118,9 @@ VARIANTS = (
     "dro-chi",
 )
 # One method stands for all in the tests that compile whole runs.
-OF_ONE_FAMILY = ("badr", "fairbinn", "fairbinn-total", "erm", "dro", "learning_to_reweight")
+OF_ONE_FAMILY = (
+    "badr", "fairbinn", "fairbinn-total", "erm", "dro", "learning_to_reweight", "fairlab", "cosmos", "ffvae",
+)  # fmt: skip
 
 
 def rows(seed, num_rows):
@@ -112,17 +137,31 @@ def validation_rows():
     return batch._replace(y=jnp.array([0, 0, 1, 1] * 2), group=jnp.repeat(jnp.arange(2), 4))
 
 
-def network(dropout=0.2):
-    return bx.models.mlp(NUM_FEATURES, hidden=(8,), num_outputs=2, dropout=dropout)
+def network(dropout=0.2, num_features=NUM_FEATURES):
+    return bx.models.mlp(num_features, hidden=(8,), num_outputs=2, dropout=dropout)
 
 
 def make(case, *, learning_rate=0.05, dropout=0.2, optimizer=None):
     """A method of `CASES` on the small network."""
-    losses = bx.losses.cross_entropy(network(dropout))
-    return CASES[case](losses, sgd(learning_rate) if optimizer is None else optimizer, validation_rows())
+    optimizer = sgd(learning_rate) if optimizer is None else optimizer
+    if case in CASES_OF_MODELS:
+        return CASES_OF_MODELS[case](network_of(case, dropout), optimizer, validation_rows())
+    return CASES[case](bx.losses.cross_entropy(network(dropout)), optimizer, validation_rows())
+
+
+def network_of(case, dropout=0.2):
+    """What a case trains: COSMOS is told the preference between its two objectives besides."""
+    if case == "ffvae":
+        return bx.ffvae_networks(NUM_FEATURES, (NUM_GROUPS,), latent=2, hidden=(8,), discriminator_hidden=(8,))
+    return network(dropout, NUM_FEATURES + 2 * (case == "cosmos"))
+
+
+def moving(state):
+    """What a step moves, as one vector: FairLAB's `params` is the best model, not the iterate."""
+    return ravel_pytree(state.local_params if hasattr(state, "local_params") else state.params)[0]
 
 
 # Compiled once for a method and shapes: eager steps would compile every operation by itself.
-init_params = jax.jit(lambda key: network().init(key))
+init_params = jax.jit(lambda key, case="erm": network_of(case).init(key), static_argnames="case")
 init_state = jax.jit(lambda method, key, params: method.init(key, params))
 take_step = jax.jit(lambda method, key, state, batch: method.step(key, state, batch))

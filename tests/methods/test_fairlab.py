@@ -308,16 +308,6 @@ def test_step_gradients_agree_with_finite_differences(x64):
         np.testing.assert_allclose(slope[(0,) * before.ndim], (value(1) - value(-1)) / 2e-6, rtol=1e-5)
 
 
-def test_padding_is_inert():
-    method = make()
-    state = jax.jit(method.init)(jax.random.key(0), START)
-    step = jax.jit(lambda state, batch: method.step(jax.random.key(0), state, batch))
-    padded = bx.Batch(*(jnp.concatenate([leaf, leaf[:60]]) for leaf in TRAIN[:3]), jnp.r_[jnp.ones(N), jnp.zeros(60)])
-    padded = padded._replace(x=padded.x.at[N:].set(jnp.nan))
-    plain, spoilt = step(state, TRAIN._replace(weight=jnp.ones(N))), step(state, padded)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, spoilt)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

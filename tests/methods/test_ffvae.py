@@ -299,26 +299,6 @@ def test_steps_are_the_same_with_and_without_jit():
     chex.assert_trees_all_close(jitted, method.step(jax.random.key(0), state, batch), rtol=1e-4, atol=1e-6)
 
 
-def test_states_keep_their_types():
-    method, batch = make(), rows(1, 12)
-    state = start(method)
-    after, info = jax.eval_shape(method.step, jax.random.key(0), state, batch)
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
-    assert {leaf.dtype for leaf in jax.tree.leaves((after.params, info))} == {jnp.dtype("float32")}
-    jax.eval_shape(
-        lambda state: jax.lax.scan(
-            lambda s, k: method.step(k, s, batch), state, jax.random.split(jax.random.key(0), 3)
-        ),
-        state,
-    )
-
-
-def test_double_precision_is_kept(x64):
-    method = make(optimizer=SGD)
-    after, info = take_step(method, jax.random.key(1), start(method), rows(1, 12))
-    assert {leaf.dtype for leaf in jax.tree.leaves((after.params, info))} == {jnp.dtype("float64")}
-
-
 def test_one_feature_and_one_attribute():
     networks = bx.ffvae_networks(1, [4], latent=1, hidden=())
     params, x = init_params(networks, jax.random.key(0)), rows(1, 12).x[:, :1]

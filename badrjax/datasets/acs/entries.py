@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+from badrjax.datasets.acs.extracts import EXTRACTS, check_extracts, income_files
+from badrjax.datasets.acs.extracts import YEAR as EXTRACT_YEAR
 from badrjax.datasets.acs.problems import EMPLOYMENT, INCOME, MOBILITY, PUBLIC_COVERAGE, TRAVEL_TIME, Problem
 from badrjax.datasets.acs.recipes import prepare
 from badrjax.datasets.acs.states import DEFAULT_STATES, DEFAULT_YEAR, YEARS, check_states, check_years, person_files
@@ -25,6 +27,16 @@ _TARGET = Option(
     "above_50k",
     "above_50k: whether the income is above 50,000 dollars; income: the dollars, for a regression",
     values=("above_50k", "income"),
+)
+_EXTRACTS = Option(
+    (),
+    f"states besides, whose rows of {EXTRACT_YEAR} come from an extract of features and label: {', '.join(EXTRACTS)}; "
+    "one, a list, or text with commas",
+    check=check_extracts,
+)
+_OBTAIN_EXTRACTS = (
+    "; the extracts are tables that others made with folktables, whose sources do not publish them as such: without "
+    "them read the state's archive (states=)"
 )
 
 _VARIANTS = {
@@ -141,8 +153,8 @@ def _entry(
             "Learning. NeurIPS. Data: U.S. Census Bureau, American Community Survey, Public Use Microdata Sample"
         ),
         files=person_files({"states": DEFAULT_STATES, "year": (DEFAULT_YEAR,)}),
-        files_of=person_files,
-        options=_OPTIONS | ({"target": _TARGET} if income else {}),
+        files_of=income_files if income else person_files,
+        options=_OPTIONS | ({"target": _TARGET, "extracts": _EXTRACTS} if income else {}),
         default_sensitive=default_sensitive or {},
         positive=positive,
         flaws=kept_flaws,
@@ -151,6 +163,7 @@ def _entry(
             "download csv_p<state>.zip of each state and year from the Census Bureau (by hand, or with `badrjax data "
             "fetch acs_income -o states=CA -o year=2014 --unpinned`: only the 14 files of 2018 that the default takes "
             "have a pinned SHA-256) and put it at acs/<year>_1-Year/ below a data directory"
+            + (_OBTAIN_EXTRACTS if income else "")
         ),
     )
 

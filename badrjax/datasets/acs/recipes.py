@@ -9,6 +9,8 @@ import numpy as np
 
 from badrjax.datasets.acs.codes import CODES, FIVE_RACES, JOBS, MARITAL, RACES, SEXES, check_codes, named
 from badrjax.datasets.acs.encoding import default_features, fairlab_features, integer_features, state_column
+from badrjax.datasets.acs.extracts import EXTRACTS, read_extract
+from badrjax.datasets.acs.extracts import YEAR as EXTRACT_YEAR
 from badrjax.datasets.acs.problems import INCOME, TRAVEL_TIME, Condition, Numbers, Problem
 from badrjax.datasets.acs.reading import read_persons
 from badrjax.datasets.acs.states import person_file
@@ -17,7 +19,7 @@ from badrjax.datasets.tables import Categories, Features, categories
 
 # The BADR experiments drop the rows of a sex, race and age with no more rows than this in a state and year.
 _BADR_LARGEST_DROPPED_CELL = 16
-YEAR = "(year)"  # the files' own columns have no brackets
+YEAR, _LABEL = "(year)", "(label)"  # the files' own columns have no brackets
 
 
 def prepare(
@@ -28,26 +30,37 @@ def prepare(
     states: tuple[str, ...],
     year: tuple[int, ...],
     target: str = "above_50k",
+    extracts: tuple[str, ...] = (),
 ) -> Prepared:
-    """A problem on the persons of some states in some years, year by year, state by state in the order asked for."""
+    """A problem on the persons of some states in some years, year by year, state by state in the order asked for.
+
+    Those of extracts come last; the rows of `keep` were chosen when they were made.
+    """
     keep = problem.badr_keep if variant == "badr" and problem.badr_keep else problem.keep
-    parts, total, dropped = [], 0, 0
+    kept: dict[str, Numbers] = {}
+    total = 0
     for of_year, state in itertools.product(year, states):
         path = person_file(state, of_year).path
         persons = read_persons(contents[path], state, of_year, _columns(problem, keep), path)
         check_codes(persons, _checked_columns(problem, variant), path)
         total += len(persons["ST"])
-        persons[YEAR] = np.full(persons["ST"].shape, float(of_year))
         part = _kept(persons, keep, problem, path)
-        parts.append(_without_rows_of_variant(part, problem, variant, path))
-        dropped += len(part["ST"]) - len(parts[-1]["ST"])
-    table: Numbers = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-    notes = _note_of_filter(len(table["ST"]) + dropped, total, keep)
+        kept[path] = _labelled(part, problem.target.met(part), of_year)
+    notes = _note_of_filter(_num_rows(kept), total, keep)
+    for state in extracts:
+        extract = read_extract(contents, state)
+        kept[EXTRACTS[state][0].path] = _labelled(*extract, EXTRACT_YEAR)
+        notes += (f"{len(extract[1]):,} persons of {state} are those of an extract, chosen when it was made",)
+    parts = {path: _without_rows_of_variant(part, problem, variant, path) for path, part in kept.items()}
+    dropped = _num_rows(kept) - _num_rows(parts)
+    shared = set.intersection(*(set(part) for part in parts.values()))
+    table: Numbers = {column: np.concatenate([part[column] for part in parts.values()]) for column in shared}
+    states = (*states, *extracts)
     why = _left_out(problem, variant)
     regression = target == "income"
     return Prepared(
         features=_features(table, problem, variant, states),
-        label=table["PINCP"] if regression else problem.target.met(table),
+        label=table["PINCP"] if regression else table[_LABEL],
         label_name=problem.target.column,
         positive="" if regression else f"{problem.target.relation} {problem.target.value}",
         attributes=_attributes(table, problem, states),
@@ -57,6 +70,14 @@ def prepare(
         },
         notes=(*notes, f"dropped {dropped:,} persons {why}") if why else notes,
     )
+
+
+def _labelled(table: Numbers, label: np.ndarray, year: int) -> Numbers:
+    return {**table, _LABEL: label, YEAR: np.full(label.shape, float(year))}
+
+
+def _num_rows(parts: Mapping[str, Numbers]) -> int:
+    return sum(len(part["ST"]) for part in parts.values())
 
 
 def _columns(problem: Problem, keep: tuple[Condition, ...]) -> list[str]:
