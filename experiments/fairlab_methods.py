@@ -231,6 +231,25 @@ def of_cosmos(key: jax.Array, problem: Problem, options: Options, start: Start) 
         yield Point(f"ray {number}", _counts_by_part(problem, scores), about)
 
 
+_OF_START = ("hidden", "dropout", "batch_size", "learning_rate", "epochs")
+USED = {
+    "vanilla": _OF_START,
+    "ffvae": (*_OF_START, "ffvae", "ffvae_epochs"),
+    "expgrad": (*_OF_START, "gaps", "oracle_epochs"),
+    "cosmos": ("rays", "cosmos_epochs"),
+    "fairlab": (
+        *_OF_START,
+        "protocol",
+        "budgets",
+        "proximity_bound",
+        "logit_scale",
+        "minimum",
+        "rounds",
+        "local_epochs",
+    ),
+}  # fmt: skip
+"""The options that a method's runs depend on."""
+
 METHODS = {
     "vanilla": of_vanilla,
     "ffvae": of_ffvae,

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from badrjax import results
-from experiments import fairlab_data, fairlab_runs, fairlab_tables, pages, running
+from experiments import fairlab_data, fairlab_fronts, fairlab_runs, fairlab_tables, pages, running
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_runs import RunOptions
 
@@ -52,11 +52,14 @@ def run_table(
     checksums = {run.trial.dataset: run.checksum for run in runs}
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = "\n".join([
-        f"# {title}\n", _coverage(settings, missing, rows), fairlab_tables.markdown(rows),
+        f"# {title}\n", _coverage(settings, missing, rows), "## Test rows\n", fairlab_tables.markdown(rows),
         "## Fronts on test rows, FairLAB over its budgets; the constant predictor is on each\n",
-        fairlab_tables.fronts_markdown(runs, datasets),
-        "## At FairLAB's F1\n", fairlab_tables.matched_markdown(runs, datasets),
+        fairlab_fronts.fronts_markdown(runs, datasets),
+        "## At FairLAB's F1\n", fairlab_fronts.matched_markdown(runs, datasets),
         "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
+        "## Validation rows\n", fairlab_tables.markdown(rows, "validation"),
+        "## Training rows\n", fairlab_tables.markdown(rows, "train"),
+        "## Groups\n", fairlab_tables.rates_markdown(rows),
     ])  # fmt: skip
     (settings.out / "tables.md").write_text(text, encoding="utf-8")
     pages.write(settings, text)

@@ -36,6 +36,8 @@ class RunOptions:
     """Seeds 0, 1, ...: of the split and of training; verdicts on cells need 50."""
     protocol: Literal["default", "paper", "code"] = "default"
     """Of FairLAB, see badrjax.fairlab."""
+    budgets: tuple[float, ...] = (0.05, 0.10, 0.15)
+    """How much F1 FairLAB may give up: a model each."""
     quick: bool = False
     """Fewer epochs, budgets and settings of the competitors, to try things out."""
     store: Path = field(default_factory=lambda: Path("outputs/fairlab/runs"))
@@ -72,7 +74,7 @@ class Run(NamedTuple):
 
 def options_of(settings: RunOptions) -> Options:
     """How the methods are trained."""
-    options = Options(protocol=settings.protocol)
+    options = Options(protocol=settings.protocol, budgets=settings.budgets)
     if not settings.quick:
         return options
     return options._replace(
@@ -87,6 +89,8 @@ def check(settings: RunOptions) -> None:
     nash_curves.check_names("metric", settings.metrics, dict.fromkeys(fairlab_data.SHORT))
     nash_curves.check_names("method", settings.methods, METHODS)
     running.check_seeds(range(settings.seeds))
+    if not settings.budgets or min(settings.budgets) < 0 or len(set(settings.budgets)) < len(settings.budgets):
+        raise ValueError(f"budgets must be distinct and >= 0, at least one, got {settings.budgets}")
 
 
 def run_all(
@@ -175,6 +179,7 @@ def same_training(trial: Trial) -> Trial:
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:
     """The file of a run: what changes its training is part of the directory's name."""
+    options = _used(options, trial.method)
     whole = Options(protocol=options.protocol)
     changed = {name: value for name, value in options._asdict().items() if value != getattr(whole, name)}
     parts = [f"{name}_{value}" for name, value in changed.items()]
@@ -188,7 +193,13 @@ def path_of(trial: Trial, options: Options, store: Path) -> Path:
 
 
 def _about(trial: Trial, options: Options, checksum: str) -> dict[str, Any]:
+    options = _used(options, trial.method)
     return json.loads(json.dumps({**trial._asdict(), "options": options._asdict(), "checksum": checksum}))
+
+
+def _used(options: Options, method: str) -> Options:
+    """The options with the defaults in the place of those that the method does not have."""
+    return Options(**{name: getattr(options, name) for name in fairlab_methods.USED[method]})
 
 
 def write_run(path: Path, about: dict[str, Any], run: Run) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import badrjax as bx
-from badrjax import pareto, results
+from badrjax import results
 from badrjax.constraints import FairnessConstraints
 from experiments import fairlab_data, fairlab_measures
 from experiments.fairlab_data import SHORT, SOURCES
@@ -25,9 +22,7 @@ from experiments.fairlab_runs import Run
 TITLES = {"vanilla": "Vanilla", "ffvae": "FFVAE", "expgrad": "ExpGrad", "cosmos": "COSMOS"}
 PRINTED = {"FFVAE": "Adversarial"}
 """Names of methods in the paper's tables where they differ."""
-CONSTANT = "constant"
-REFERENCE_POINT, REFERENCE_FRONT = (1.0, 1.0), ((0.0, 0.0),)
-"""Of hypervolume and IGD+, in 1 - F1 and the gap: the worst of both, and the best."""
+CONSTANT, ONE_DRAW = "constant", "one draw"
 NO_RUNS = "no such runs"
 """The note of a cell that was not run."""
 _FEWEST_SEEDS, _SEEDS_OF_A_VERDICT = 10, 50
@@ -68,8 +63,12 @@ def rows_of(runs: Iterable[Run], datasets: Mapping[str, bx.Dataset]) -> list[Cho
         if run.trial.method == "fairlab":
             picked = [(f"FairLAB ({point.name.removeprefix('beta=')})", point) for point in run.points]
         else:
-            expected = [point for point in run.points if not point.name.endswith("one draw")]
-            picked = [(TITLES[run.trial.method], fairlab_measures.choose(constraints, expected))]
+            expected = [point for point in run.points if not point.name.endswith(ONE_DRAW)]
+            chosen = fairlab_measures.choose(constraints, expected)
+            picked = [(TITLES[run.trial.method], chosen)]
+            # What a randomised classifier does in expectation, and what one draw of its decisions does.
+            draws = [point for point in run.points if point.name == f"{chosen.name}, {ONE_DRAW}"]
+            picked += [(f"{TITLES[run.trial.method]}, {ONE_DRAW}", point) for point in draws]
         if run.trial.method == "vanilla":
             counts = {part: fairlab_measures.constant(run.points[0].counts[part]) for part in PARTS}
             picked.append((CONSTANT, Point(CONSTANT, counts, {"seconds": 0.0})))
@@ -102,9 +101,9 @@ def tidy(rows: Iterable[Chosen]) -> pd.DataFrame:
 
 
 def markdown(rows: Sequence[Chosen], part: str = "test") -> str:
-    """A table a dataset and metric: F1, gaps beside floors and bounds, and how often thresholds are met."""
+    """A table a setting: F1, gaps beside floors and bounds, how often thresholds are met, and seconds of training."""
     parts = []
-    for (dataset, metric, setting), mine in _grouped(rows):
+    for (dataset, metric, setting), mine in grouped(rows):
         names = ["*".join(names) for names in fairlab_data.subsets(SOURCES[dataset], setting)]
         thresholds = np.asarray(mine[0].constraints.thresholds)
         num_seeds = len({row.run.trial.seed for row in mine})
@@ -122,77 +121,29 @@ def markdown(rows: Sequence[Chosen], part: str = "test") -> str:
                 cells.append(f"{gap:.2f} ({floor:.2f}; {bound:.2f})")
             met = [np.sum(m.gaps <= thresholds) for m in seeds]
             held = [np.sum(m.bounds <= thresholds) for m in seeds]
-            body.append([title, *cells, f"{np.mean(met):.1f}", f"{np.mean(held):.1f}"])
+            seconds = np.mean([row.point.about["seconds"] for row in mine if row.title == title])
+            body.append([title, *cells, f"{np.mean(met):.1f}", f"{np.mean(held):.1f}", f"{seconds:.0f}"])
         gaps = [
             f"{name} ≤ {threshold:.2f}: gap (floor; bound)" for name, threshold in zip(names, thresholds, strict=True)
         ]
-        parts.append(results.markdown_table([*head, *gaps, "met", "met by bound"], body))
+        parts.append(results.markdown_table([*head, *gaps, "met", "met by bound", "seconds"], body))
     return "\n".join(parts)
 
 
-def fronts_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
-    """FairLAB's front over its budgets against each competitor's over its settings, paired by seed.
-
-    The constant predictor is on every front: it is there for everyone, and a method is not better for finding it. More
-    points make a larger hypervolume, so a competitor that has more settings than FairLAB has budgets gets a second row,
-    with as many: the best by hypervolume on validation rows.
-    """
-    body = []
-    for (dataset, metric, setting), mine in _grouped(runs):
-        points = {
-            method: _front_points(mine, method, datasets[dataset], with_constant=True)
-            for method in ("fairlab", *TITLES)
-        }
-        fewest = min((len(validation) for validation, _ in points["fairlab"].values()), default=0)
-        for method in TITLES:
-            if any(len(validation) > fewest for validation, _ in points[method].values()) and fewest > 1:
-                points[f"{method}, fewer"] = {s: _fewer(both, fewest - 1) for s, both in points[method].items()}
-        for method, others in points.items():
-            seeds = sorted(set(points["fairlab"]) & set(others))
-            if len(seeds) < 2 or method == "fairlab":
-                continue
-            name, few, _ = method.partition(", fewer")
-            title = TITLES[name] + (f", {fewest - 1} points" if few else "")
-            first, second = (_stacked(chosen, seeds) for chosen in (points["fairlab"], others))
-            found = results.compare_fronts(
-                first, second, reference_point=REFERENCE_POINT, reference_front=REFERENCE_FRONT
-            )
-            body.append([
-                dataset, SHORT[metric], setting, title, str(len(seeds)),
-                f"{found.first_hypervolume.mean():.3f}", f"{found.second_hypervolume.mean():.3f}",
-                _interval(found.hypervolume_gain), _interval(found.igd_plus_gain),
-            ])  # fmt: skip
-    head = ["dataset", "metric", "setting", "against", "seeds", "hypervolume of FairLAB", "of the other",
-            "gain in hypervolume", "gain in IGD+"]  # fmt: skip
-    return results.markdown_table(head, body)
-
-
-def matched_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
-    """At FairLAB's F1 on validation rows, less at most 0.005, each competitor's fairest point there; on test rows."""
-    body = []
-    for (dataset, metric, setting), mine in _grouped(runs):
-        costs = {method: _front_points(mine, method, datasets[dataset]) for method in ("fairlab", *TITLES)}
-        for number in range(min((len(v) for v, _ in costs["fairlab"].values()), default=0)):
-            for method, title in TITLES.items():
-                seeds = sorted(set(costs["fairlab"]) & set(costs[method]))
-                if len(seeds) < 2:
-                    continue
-                differences = np.array([_matched(costs["fairlab"][s], number, costs[method][s]) for s in seeds])
-                budget = next(run for run in mine if run.trial.method == "fairlab").points[number].name
-                less_f1, less_gap = (results.mean_interval(column) for column in differences.T)
-                body.append([dataset, SHORT[metric], setting, f"FairLAB ({budget.removeprefix('beta=')})", title,
-                             _interval(less_f1), _interval(less_gap)])  # fmt: skip
-    head = ["dataset", "metric", "setting", "FairLAB", "against", "F1, ours minus theirs", "gap, theirs minus ours"]
-    return results.markdown_table(head, body)
-
-
-def _matched(ours: tuple[Any, Any], number: int, theirs: tuple[Any, Any]) -> tuple[float, float]:
-    """Differences in F1 and in the gap on test rows, positive where FairLAB is better."""
-    (validation, test), (other_validation, other_test) = ours, theirs
-    near = other_validation[:, 0] <= validation[number, 0] + 0.005
-    order = np.where(near, other_validation[:, 1], np.inf) if near.any() else other_validation[:, 0]
-    chosen = int(np.argmin(order))
-    return other_test[chosen, 0] - test[number, 0], other_test[chosen, 1] - test[number, 1]
+def rates_markdown(rows: Sequence[Chosen], part: str = "test") -> str:
+    """A table a setting: the share of each group that is predicted 1, by method, means over seeds."""
+    parts = []
+    for (dataset, metric, setting), mine in grouped(rows):
+        titles = list(dict.fromkeys(row.title for row in mine))
+        # Which groups have the training rows may differ from split to split.
+        rates: dict[str, dict[str, list[float]]] = {}
+        for row in mine:
+            for group, rate in zip(row.constraints.group_names, row.measures[part].rates, strict=True):
+                rates.setdefault(group, {}).setdefault(row.title, []).append(rate)
+        body = [[group, *(_mean_rate(found.get(title, [])) for title in titles)] for group, found in rates.items()]
+        parts.append(f"### {dataset}, {SHORT[metric]}, {setting}: share predicted 1, {part} rows\n")
+        parts.append(results.markdown_table(["group", *titles], body))
+    return "\n".join(parts)
 
 
 def targets(table: int) -> list[dict[str, Any]]:
@@ -296,7 +247,7 @@ def _value(row: Chosen, source: fairlab_data.Source, attribute: str, label: str)
     return float(measures.gaps[number]), float(measures.floors[number])
 
 
-def _grouped(rows: Sequence[Any]) -> list[tuple[tuple[str, str, str], list[Any]]]:
+def grouped(rows: Sequence[Any]) -> list[tuple[tuple[str, str, str], list[Any]]]:
     """Rows or runs by dataset, metric and setting, in their order."""
     found: dict[tuple[str, str, str], list[Any]] = {}
     for row in rows:
@@ -305,47 +256,11 @@ def _grouped(rows: Sequence[Any]) -> list[tuple[tuple[str, str, str], list[Any]]
     return list(found.items())
 
 
-def _front_points(
-    runs: Sequence[Run], method: str, dataset: bx.Dataset, *, with_constant: bool = False
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Costs of a method's points on validation and on test rows, `f[m, 2]` each, by seed."""
-    found = {}
-    for run in runs:
-        if run.trial.method != method:
-            continue
-        constraints = constraints_of(run, dataset)
-        points = [point for point in run.points if not point.name.endswith("one draw")]
-        if with_constant:
-            counts = {part: fairlab_measures.constant(points[0].counts[part]) for part in PARTS}
-            points.append(Point(CONSTANT, counts, {}))
-        found[run.trial.seed] = tuple(
-            np.array([fairlab_measures.trade_off(constraints, point.counts[part]) for point in points])
-            for part in ("validation", "test")
-        )
-    return found  # type: ignore[return-value]
-
-
-def _fewer(both: tuple[np.ndarray, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
-    validation, test = both
-    last = len(validation) - 1
-    subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), min(number, last))])
-    volumes = _hypervolumes(jnp.asarray(validation)[subsets], jnp.asarray(REFERENCE_POINT))
-    kept = subsets[int(np.argmax(volumes))]
-    return validation[kept], test[kept]
-
-
-_hypervolumes = jax.jit(jax.vmap(pareto.hypervolume, (0, None)))
-
-
-def _stacked(points: Mapping[int, tuple[np.ndarray, np.ndarray]], seeds: Sequence[int]) -> tuple[Any, Any]:
-    return tuple(np.stack([points[seed][part] for seed in seeds]) for part in range(2))  # type: ignore[return-value]
+def _mean_rate(values: Sequence[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    return f"{np.mean(known):.2f}" if known else ""
 
 
 def _spread(values: Sequence[float]) -> str:
     interval = results.mean_interval(np.asarray(values))
     return f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if len(values) > 1 else "")
-
-
-def _interval(interval: Any) -> str:
-    return f"{interval.mean:+.3f} ± {interval.half_width:.3f}"

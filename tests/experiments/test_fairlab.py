@@ -16,6 +16,7 @@ from badrjax.constraints import CellCounts, cell_counts
 from experiments import (
     fairlab_data,
     fairlab_figure2,
+    fairlab_fronts,
     fairlab_measures,
     fairlab_methods,
     fairlab_runs,
@@ -141,6 +142,39 @@ def test_methods_without_requirements_are_trained_once_for_all_of_them():
         assert fairlab_runs.same_training(trial._replace(method=method)) == trial._replace(method=method)
 
 
+def test_a_run_is_filed_by_the_options_that_its_method_has():
+    whole = fairlab_methods.Options()
+    other = whole._replace(protocol="code", budgets=(0.2,), rays=9)
+    trial = fairlab_runs.Trial("compas", "equalized_odds", "mixed", "vanilla", 1)
+    changed = {
+        method
+        for method in fairlab_methods.METHODS
+        if len({fairlab_runs.path_of(trial._replace(method=method), one, Path()) for one in (whole, other)}) == 2
+    }
+    assert changed == {"cosmos", "fairlab"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("method", fairlab_methods.METHODS)
+def test_the_options_of_a_method_are_those_that_it_reads(method):
+    read = set()
+
+    class Watched(fairlab_methods.Options):
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    options = Watched(*fairlab_runs.options_of(RunOptions(quick=True)))
+    dataset = fairlab_data.load(SOURCES["compas"], None)
+    problem = fairlab_data.prepare(dataset, SOURCES["compas"], "demographic_parity", "Gender*Race", 0)
+    start = fairlab_methods.vanilla(jax.random.key(0), problem, options)
+    if method == "cosmos":
+        read.clear()  # it has a network of its own, and no use for the start
+    list(fairlab_methods.METHODS[method](jax.random.key(1), problem, options, start))
+    assert read == set(fairlab_methods.USED[method])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("method", ["vanilla", "ffvae"])
@@ -160,6 +194,7 @@ def test_wrong_settings_are_named(tmp_path):
         ({"datasets": ("adult",)}, "adult"),
         ({"methods": ("adversary",)}, "adversary"),
         ({"seeds": 0}, "seeds"),
+        ({"budgets": (0.1, -0.1)}, "budgets"),
     ):
         with pytest.raises(ValueError, match=message):
             fairlab_table2.main(fairlab_table2.Settings(out=tmp_path, cache=False, **options))
@@ -194,13 +229,22 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
     options = {"datasets": ("compas",), "metrics": ("demographic_parity",), "seeds": 2, "quick": True, "cache": False}
     settings = fairlab_table2.Settings(store=tmp_path / "runs", out=tmp_path / "out", **options)
     frame = fairlab_table2.main(settings, Console(quiet=True))
-    assert set(frame.method) == {"Vanilla", "constant", "FFVAE", "ExpGrad", "COSMOS", "FairLAB (0.1)"}
+    assert set(frame.method) == {
+        "Vanilla",
+        "constant",
+        "FFVAE",
+        "ExpGrad",
+        "ExpGrad, one draw",
+        "COSMOS",
+        "FairLAB (0.1)",
+    }
     files = {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
     again = fairlab_table2.main(settings, Console(quiet=True))
     assert files == {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
     np.testing.assert_array_equal(frame.value, again.value)
     text = (tmp_path / "out" / "tables.md").read_text()
-    assert "## Fronts on test rows" in text
+    for heading in ("Test rows", "Fronts on test rows", "Validation rows", "Training rows", "Groups"):
+        assert f"## {heading}" in text
     assert "A quick run" in text
     times = fairlab_table5.main(
         fairlab_table5.Settings(out=tmp_path / "times", **(options | {"seeds": 1, "methods": ("vanilla", "fairlab")})),
@@ -217,7 +261,7 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
 def test_fewer_points_are_those_with_the_largest_area_on_validation_rows():
     rng = np.random.default_rng(0)
     validation, test = rng.uniform(size=(2, 7, 2))
-    kept, scored = fairlab_tables._fewer((validation, test), 2)
+    kept, scored = fairlab_fronts._fewer((validation, test), 2)
     assert kept.shape == scored.shape == (3, 2)
     np.testing.assert_array_equal(kept[-1], validation[-1])  # the constant stays
 
