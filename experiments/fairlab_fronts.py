@@ -3,128 +3,185 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 import badrjax as bx
 from badrjax import pareto, results
+from badrjax.results import contrasts
 from experiments import fairlab_measures
-from experiments.fairlab_data import SHORT
+from experiments.fairlab_data import FRACTIONS, SHORT
 from experiments.fairlab_methods import PARTS, Point
 from experiments.fairlab_runs import Run
 from experiments.fairlab_tables import CONSTANT, ONE_DRAW, TITLES, constraints_of, grouped
 
 REFERENCE_POINT, REFERENCE_FRONT = (1.0, 1.0), ((0.0, 0.0),)
 """Of hypervolume and IGD+, in 1 - F1 and the gap: the worst of both, and the best."""
+AREA = 0.02
+"""Differences in hypervolume and IGD+ that do not matter."""
+GAINS = ("hypervolume_of_fairlab", "hypervolume_gain", "igd_plus_gain")
+"""Values of a comparison of fronts, one a seed."""
 _FEW = 3
+_LABELS = ("dataset", "metric", "setting", "against", "FairLAB with")
 
 
-def fronts_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
-    """FairLAB's front over its budgets against each competitor's over its settings, paired by seed.
+class _Costs(NamedTuple):
+    """Costs of a method's points and, last, of the constant, `f[m, 2]` each."""
+
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def differences(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> pd.DataFrame:
+    """FairLAB beside each competitor on test rows, one value a seed: `value_of` of `fronts` and of `at_its_f1`.
 
     The constant predictor is on every front: it is there for everyone, and a method is not better for finding it. More
-    points make a larger hypervolume, so where either has more than three (or than FairLAB has budgets), a second row
-    has as many of each: those that are best by hypervolume on validation rows.
+    points make a larger hypervolume, so where either has more than three (or than FairLAB has budgets), they are
+    compared a second time with as many each: those that are best by hypervolume on validation rows.
     """
-    body = []
+    found: list[dict[str, Any]] = []
     for where, mine in grouped(runs):
-        ours = _front_points(mine, "fairlab", datasets[where[0]], with_constant=True)
-        number = min([_FEW, *(len(validation) - 1 for validation, _ in ours.values())])
+        labels = dict(zip(("dataset", "metric", "setting"), where, strict=True))
+        points = {name: _points(mine, name, datasets[where[0]]) for name in ("fairlab", *TITLES)}
+        budgets = [point.name for run in mine if run.trial.method == "fairlab" for point in run.points]
         for method, title in TITLES.items():
-            theirs = _front_points(mine, method, datasets[where[0]], with_constant=True)
-            seeds = sorted(set(ours) & set(theirs))
-            if len(seeds) < 2:
+            seeds = sorted(set(points["fairlab"]) & set(points[method]))
+            ours, theirs = ([points[name][seed] for seed in seeds] for name in ("fairlab", method))
+            if not seeds:
                 continue
-            body.append(_compared(where, title, ours, theirs, seeds))
-            if any(len(side[seed][0]) - 1 > number for side in (ours, theirs) for seed in seeds):
-                few = [{seed: _fewer(side[seed], number) for seed in seeds} for side in (ours, theirs)]
-                body.append(_compared(where, f"{title}, {number} points each", *few, seeds))
-    head = ["dataset", "metric", "setting", "against", "seeds", "hypervolume of FairLAB", "of the other",
-            "gain in hypervolume", "gain in IGD+"]  # fmt: skip
-    return results.markdown_table(head, body)
+            for row in (*_fronts(ours, theirs), *_at_its_f1(ours, theirs, list(dict.fromkeys(budgets)))):
+                point, values = row
+                found += [
+                    {**labels, "method": title, "seed": seed, "point": point, "value_of": name, "value": float(value)}
+                    for name, column in values.items()
+                    for seed, value in zip(seeds, column, strict=True)
+                ]
+    columns = ["dataset", "metric", "setting", "method", "seed", "point", "value_of", "value"]
+    return pd.DataFrame(found, columns=columns).assign(part="test", requirement="")
 
 
-def _compared(where: tuple[str, str, str], title: str, ours: Any, theirs: Any, seeds: Sequence[int]) -> list[str]:
-    """A row of the table."""
-    dataset, metric, setting = where
-    found = results.compare_fronts(
-        _stacked(ours, seeds), _stacked(theirs, seeds), reference_point=REFERENCE_POINT, reference_front=REFERENCE_FRONT
-    )
-    return [
-        dataset, SHORT[metric], setting, title, str(len(seeds)),
-        f"{found.first_hypervolume.mean():.3f}", f"{found.second_hypervolume.mean():.3f}",
-        _interval(found.hypervolume_gain), _interval(found.igd_plus_gain),
-    ]  # fmt: skip
-
-
-def matched_markdown(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> str:
-    """At FairLAB's F1 on validation rows, less at most 0.005, each competitor's fairest point there; on test rows."""
+def fronts_markdown(frame: pd.DataFrame) -> str:
+    """Hypervolume and IGD+ of the fronts in `differences`."""
     body = []
-    for (dataset, metric, setting), mine in grouped(runs):
-        costs = {method: _front_points(mine, method, datasets[dataset]) for method in ("fairlab", *TITLES)}
-        for number in range(min((len(v) for v, _ in costs["fairlab"].values()), default=0)):
-            for method, title in TITLES.items():
-                seeds = sorted(set(costs["fairlab"]) & set(costs[method]))
-                if len(seeds) < 2:
-                    continue
-                differences = np.array([_matched(costs["fairlab"][s], number, costs[method][s]) for s in seeds])
-                budget = next(run for run in mine if run.trial.method == "fairlab").points[number].name
-                less_f1, less_gap = (results.mean_interval(column) for column in differences.T)
-                body.append([dataset, SHORT[metric], setting, f"FairLAB ({budget.removeprefix('beta=')})", title,
-                             _interval(less_f1), _interval(less_gap)])  # fmt: skip
-    head = ["dataset", "metric", "setting", "FairLAB", "against", "F1, ours minus theirs", "gap, theirs minus ours"]
+    for labels, wide in _wide(frame, "hypervolume_gain"):
+        theirs = wide["hypervolume_of_fairlab"] - wide["hypervolume_gain"]
+        body.append([
+            *labels, str(len(wide)), f"{wide['hypervolume_of_fairlab'].mean():.3f}", f"{theirs.mean():.3f}",
+            _spread(wide["hypervolume_gain"]), _spread(wide["igd_plus_gain"]),
+        ])  # fmt: skip
+    head = [*_LABELS, "seeds", "hypervolume of FairLAB", "of the other", "gain in hypervolume", "gain in IGD+"]
     return results.markdown_table(head, body)
 
 
-def _matched(ours: tuple[Any, Any], number: int, theirs: tuple[Any, Any]) -> tuple[float, float]:
-    """Differences in F1 and in the gap on test rows, positive where FairLAB is better."""
-    (validation, test), (other_validation, other_test) = ours, theirs
-    near = other_validation[:, 0] <= validation[number, 0] + 0.005
-    order = np.where(near, other_validation[:, 1], np.inf) if near.any() else other_validation[:, 0]
-    chosen = int(np.argmin(order))
-    return other_test[chosen, 0] - test[number, 0], other_test[chosen, 1] - test[number, 1]
+def matched_markdown(frame: pd.DataFrame) -> str:
+    """At FairLAB's F1 on validation rows, less at most 0.005, each competitor's fairest point there; on test rows."""
+    body = [
+        [*labels, str(len(wide)), _spread(wide["f1_gain"]), _spread(wide["gap_gain"])]
+        for labels, wide in _wide(frame, "gap_gain")
+    ]
+    return results.markdown_table([*_LABELS, "seeds", "F1, ours minus theirs", "gap, theirs minus ours"], body)
 
 
-def _front_points(
-    runs: Sequence[Run], method: str, dataset: bx.Dataset, *, with_constant: bool = False
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Costs of a method's points on validation and on test rows, `f[m, 2]` each, by seed."""
+def claims(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """That FairLAB's front is the larger and the nearer one, judged over splits together; `None` of fewer than two."""
+    found = [
+        ({**dict(zip(_LABELS, labels, strict=True)), "by": name.removesuffix("_gain")}, _over_splits(wide[name]))
+        for labels, wide in _wide(frame, "hypervolume_gain")
+        for name in GAINS[1:]
+    ]
+    return results.claim_table(found) if found else None
+
+
+def claims_markdown(table: pd.DataFrame | None) -> str:
+    """Verdicts on the claims, as Markdown."""
+    if table is None:
+        return "Fewer than two seeds: nothing is claimed.\n"
+    body = [
+        [*(one[name] for name in (*_LABELS, "by")), f"{one['estimate']:+.3f}",
+         f"[{one['low']:+.3f}, {one['high']:+.3f}]", f"{one['p_holm']:.2g}", one["verdict"]]
+        for one in table.to_dict("records")
+    ]  # fmt: skip
+    return results.markdown_table([*_LABELS, "by", "gain", "adjusted interval", "p (Holm)", "verdict"], body)
+
+
+def _fronts(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """All points, and where their numbers differ as many each."""
+    yield "all points", _compared(ours, theirs)
+    number = min([_FEW, *(len(one.validation) - 1 for one in ours)])
+    if any(len(one.validation) - 1 > number for one in (*ours, *theirs)):
+        few = [[_fewer(one, number) for one in side] for side in (ours, theirs)]
+        yield f"{number} points each", _compared(*few)
+
+
+def _compared(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> dict[str, np.ndarray]:
+    first, second = (tuple(np.stack(part) for part in zip(*side, strict=True)) for side in (ours, theirs))
+    found = results.compare_fronts(first, second, reference_point=REFERENCE_POINT, reference_front=REFERENCE_FRONT)
+    gains = found.first_hypervolume - found.second_hypervolume, found.second_igd_plus - found.first_igd_plus
+    return dict(zip(GAINS, (found.first_hypervolume, *gains), strict=True))
+
+
+def _at_its_f1(
+    ours: Sequence[_Costs], theirs: Sequence[_Costs], budgets: Sequence[str]
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """At each budget, the differences in F1 and in the gap, positive where FairLAB is better."""
+    for number, budget in enumerate(budgets):
+        pairs = [_matched(mine, number, other) for mine, other in zip(ours, theirs, strict=True)]
+        yield budget, dict(zip(("f1_gain", "gap_gain"), np.array(pairs).T, strict=True))
+
+
+def _matched(ours: _Costs, number: int, theirs: _Costs) -> tuple[float, float]:
+    near = theirs.validation[:-1, 0] <= ours.validation[number, 0] + 0.005
+    order = np.where(near, theirs.validation[:-1, 1], np.inf) if near.any() else theirs.validation[:-1, 0]
+    return tuple(theirs.test[int(np.argmin(order))] - ours.test[number])
+
+
+def _points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, _Costs]:
+    """Costs of a method's points by seed."""
     found = {}
-    for run in runs:
-        if run.trial.method != method:
-            continue
+    for run in (run for run in runs if run.trial.method == method):
         constraints = constraints_of(run, dataset)
         points = [point for point in run.points if not point.name.endswith(ONE_DRAW)]
-        if with_constant:
-            counts = {part: fairlab_measures.constant(points[0].counts[part]) for part in PARTS}
-            points.append(Point(CONSTANT, counts, {}))
-        found[run.trial.seed] = tuple(
+        counts = {part: fairlab_measures.constant(points[0].counts[part]) for part in PARTS}
+        points.append(Point(CONSTANT, counts, {}))
+        found[run.trial.seed] = _Costs(*(
             np.array([fairlab_measures.trade_off(constraints, point.counts[part]) for point in points])
             for part in ("validation", "test")
-        )
-    return found  # type: ignore[return-value]
+        ))  # fmt: skip
+    return found
 
 
-def _fewer(both: tuple[np.ndarray, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+def _fewer(costs: _Costs, number: int) -> _Costs:
     """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
-    validation, test = both
-    last = len(validation) - 1
+    last = len(costs.validation) - 1
     subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), min(number, last))])
-    volumes = _hypervolumes(jnp.asarray(validation)[subsets], jnp.asarray(REFERENCE_POINT))
+    volumes = _hypervolumes(jnp.asarray(costs.validation)[subsets], jnp.asarray(REFERENCE_POINT))
     kept = subsets[int(np.argmax(volumes))]
-    return validation[kept], test[kept]
+    return _Costs(costs.validation[kept], costs.test[kept])
 
 
 _hypervolumes = jax.jit(jax.vmap(pareto.hypervolume, (0, None)))
 
 
-def _stacked(points: Mapping[int, tuple[np.ndarray, np.ndarray]], seeds: Sequence[int]) -> tuple[Any, Any]:
-    return tuple(np.stack([points[seed][part] for seed in seeds]) for part in range(2))  # type: ignore[return-value]
+def _wide(frame: pd.DataFrame, name: str) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Comparisons that have this value, of two seeds or more: labels, and a column a value and a row a seed."""
+    having = ["dataset", "metric", "setting", "method", "point"]
+    for labels, mine in frame.groupby(having, sort=False):
+        wide = mine.pivot(index="seed", columns="value_of", values="value")
+        if name in wide and len(wide) > 1:
+            yield [labels[0], SHORT[labels[1]], *labels[2:]], wide
 
 
-def _interval(interval: Any) -> str:
-    return f"{interval.mean:+.3f} ± {interval.half_width:.3f}"
+def _over_splits(values: pd.Series) -> results.Claim:
+    """Every seed has a split of its own, so that training rows of two seeds overlap."""
+    train = round(FRACTIONS[0] / FRACTIONS[2])  # the correction takes their ratio
+    return results.compare_over_splits(values.to_numpy(float), num_train=train, num_test=1, tolerance=AREA)
+
+
+def _spread(values: pd.Series) -> str:
+    low, high = contrasts.interval(_over_splits(values).wide)
+    return f"{values.mean():+.3f} ± {(high - low) / 2:.3f}"

@@ -50,7 +50,7 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     found, claimed = ledger_nash.tables(where, settings.records / "nash_table1")
     of_badr, claims_of_badr = ledger_badr.tables(where)
     found += of_badr + ledger_fairlab.tables(where, settings.data_home)
-    claimed += claims_of_badr + ledger_fairbinn.claims(where)
+    claimed += claims_of_badr + ledger_fairlab.claims(where) + ledger_fairbinn.claims(where)
     frame = tidy(found)
     results.write_results(frame, results.provenance(settings=asdict(settings), data={}), settings.out)
     tidy_claims(claimed).to_csv(settings.out / "claims.csv", index=False)

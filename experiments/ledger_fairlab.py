@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from badrjax import results
-from experiments import fairlab_data, fairlab_tables, ledger_causes
+from experiments import fairlab_data, fairlab_fronts, fairlab_tables, ledger_causes
 from experiments.fairlab_data import SHORT, SOURCES
-from experiments.ledger_cells import PaperTable, of_entries, stored
+from experiments.ledger_cells import PaperClaims, PaperTable, of_entries, stored
 
 PAPER = "FairLAB"
 TITLES = {
@@ -34,6 +34,22 @@ def tables(where: Mapping[str, Path], data_home: Path | None) -> list[PaperTable
     absent = dict(_absent(data_home))
     found = [_table(number, where[f"fairlab_table{number}"], absent) for number in TITLES]
     return [*found, times(where["fairlab_table5"], absent)]
+
+
+def claims(where: Mapping[str, Path]) -> list[PaperClaims]:
+    """That FairLAB's front is not dominated, of each table that has runs."""
+    found = []
+    for number, title in TITLES.items():
+        frame, missing = stored(where[f"fairlab_table{number}"] / "results.csv", f"fairlab_table{number}", quick=False)
+        judged = None if frame is None else fairlab_fronts.claims(frame[frame["value_of"].isin(fairlab_fronts.GAINS)])
+        about = missing or "no method beside FairLAB was run on two seeds"
+        if judged is not None:
+            about = (
+                "Paired over splits, with the correction of Nadeau and Bengio. The gain is positive where FairLAB's "
+                "front is the better one; Holm's adjustment over all of a table."
+            )
+        found.append(PaperClaims(PAPER, f"FairLAB's front beside others', {title}", judged, about))
+    return found
 
 
 def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:

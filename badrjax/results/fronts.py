@@ -21,8 +21,9 @@ class FrontComparison(NamedTuple):
         second_hypervolume: `f[S]`.
         first_igd_plus: `f[S]`, lower is better.
         second_igd_plus: `f[S]`.
-        hypervolume_gain: the first's minus the second's, paired: positive where the first is better.
-        igd_plus_gain: the second's minus the first's, paired: positive where the first is better.
+        hypervolume_gain: the first's minus the second's, paired: positive where the first is better. The interval is
+            of one split for all seeds; where each has its own, give the differences to `compare_over_splits`.
+        igd_plus_gain: the second's minus the first's, paired: positive where the first is better; likewise.
     """
 
     first_hypervolume: np.ndarray

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from scipy import stats
+from sklearn.metrics import f1_score
 
 import badrjax as bx
 from badrjax.constraints import CellCounts, cell_counts
@@ -261,15 +263,93 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
 def test_fewer_points_are_those_with_the_largest_area_on_validation_rows():
     rng = np.random.default_rng(0)
     validation, test = rng.uniform(size=(2, 7, 2))
-    kept, scored = fairlab_fronts._fewer((validation, test), 2)
+    kept, scored = fairlab_fronts._fewer(fairlab_fronts._Costs(validation, test), 2)
     assert kept.shape == scored.shape == (3, 2)
     np.testing.assert_array_equal(kept[-1], validation[-1])  # the constant stays
-
-    def area(points):
-        """Of the unit square, what some point dominates, counted on a fine grid."""
-        grid = np.stack(np.meshgrid(*[(np.arange(400) + 0.5) / 400] * 2), -1).reshape(-1, 1, 2)
-        return (grid >= points).all(-1).any(-1).mean()
-
     best = max(itertools.combinations(range(6), 2), key=lambda pair: area(validation[[*pair, 6]]))
     np.testing.assert_array_equal(kept, validation[[*best, 6]])
     np.testing.assert_array_equal(scored, test[[*best, 6]])
+
+
+def area(points):
+    """Of the unit square, what some point dominates, counted on a fine grid."""
+    grid = np.stack(np.meshgrid(*[(np.arange(400) + 0.5) / 400] * 2), -1).reshape(-1, 1, 2)
+    return (grid >= points).all(-1).any(-1).mean()
+
+
+@pytest.fixture
+def two_methods(small):
+    """FairLAB and COSMOS on three splits of made-up data, as labels with more and less noise; and costs by rows."""
+    source = SOURCES["compas"]
+    dataset = fairlab_data.load(source, None)
+    runs, costs = [], {}
+    for seed in range(3):
+        problem = fairlab_data.prepare(dataset, source, "demographic_parity", "Gender*Race", seed)
+        for method, rates in (("fairlab", (0.1, 0.2, 0.3)), ("cosmos", (0.15, 0.25, 0.35, 0.45))):
+            rng = np.random.default_rng([seed, len(rates)])
+            counts = {rate: {} for rate in rates}
+            for part in fairlab_methods.PARTS:
+                rows = problem.part(part)
+                for rate in rates:
+                    wrong = rng.uniform(size=rows.y.shape[0]) < rate
+                    decided = np.where(wrong, 1 - rows.y, rows.y).astype(np.float32)
+                    counts[rate][part] = jax.device_get(cell_counts(decided, rows.y, rows.group, problem.num_cells))
+                    costs.setdefault((seed, method, part), []).append(costs_of(dataset, problem, part, decided))
+                most = np.full(rows.y.shape[0], float(rows.y.mean() >= 0.5))
+                costs[seed, method, part].append(costs_of(dataset, problem, part, most))
+            points = tuple(fairlab_methods.Point(f"{method} {rate}", counts[rate], {"seconds": 0.0}) for rate in rates)
+            trial = fairlab_runs.Trial("compas", "demographic_parity", "Gender*Race", method, seed)
+            runs.append(fairlab_runs.Run(trial, points, "abc"))
+    return runs, {"compas": dataset}, costs
+
+
+def costs_of(dataset, problem, part, decided):
+    """1 - F1 and the gap, from the rows."""
+    rows = np.asarray(getattr(problem.splits, part))
+    groups = 10 * dataset.attributes["sex"].ids[rows] + dataset.attributes["race"].ids[rows]
+    rates = [decided[groups == group].mean() for group in np.unique(groups)]
+    return 1 - f1_score(dataset.y[rows], decided, average="weighted"), max(rates) - min(rates)
+
+
+def test_differences_of_fronts_are_those_of_the_rows(two_methods):
+    runs, datasets, costs = two_methods
+    frame = fairlab_fronts.differences(runs, datasets)
+    assert set(frame.point) == {"all points", "3 points each", "fairlab 0.1", "fairlab 0.2", "fairlab 0.3"}
+
+    def value(point, name):
+        return frame[(frame.seed == 0) & (frame.point == point) & (frame.value_of == name)].value.item()
+
+    volumes = []
+    for method in ("fairlab", "cosmos"):
+        seen = costs[0, method, "validation"]
+        on_front = [number for number, one in enumerate(seen) if not any(dominates(other, one) for other in seen)]
+        volumes.append(area(np.array(costs[0, method, "test"])[on_front]))
+    np.testing.assert_allclose(value("all points", "hypervolume_of_fairlab"), volumes[0], atol=5e-3)
+    np.testing.assert_allclose(value("all points", "hypervolume_gain"), volumes[0] - volumes[1], atol=5e-3)
+
+    ours = [costs[0, "fairlab", part][1] for part in ("validation", "test")]
+    theirs = list(zip(*(costs[0, "cosmos", part][:-1] for part in ("validation", "test")), strict=True))
+    near = [pair for pair in theirs if pair[0][0] <= ours[0][0] + 0.005]
+    assert near
+    fairest = min(near, key=lambda pair: pair[0][1])[1]
+    found = [value("fairlab 0.2", name) for name in ("f1_gain", "gap_gain")]
+    np.testing.assert_allclose(found, np.subtract(fairest, ours[1]), atol=1e-5)
+
+
+def dominates(first, second):
+    return all(np.less_equal(first, second)) and any(np.less(first, second))
+
+
+def test_claims_on_fronts_know_that_splits_overlap(two_methods):
+    runs, datasets, _ = two_methods
+    frame = fairlab_fronts.differences(runs, datasets)
+    table = fairlab_fronts.claims(frame)
+    assert list(table["FairLAB with"]) == ["all points"] * 2 + ["3 points each"] * 2
+    values = frame[(frame.point == "all points") & (frame.value_of == "hypervolume_gain")].value
+    half = stats.t.isf(0.025, 2) * values.std() * np.sqrt(1 / 3 + 1 / 8)  # ten percent beside eighty
+    row = table.iloc[0]
+    np.testing.assert_allclose([row.wide_low, row.wide_high], [values.mean() - half, values.mean() + half])
+    assert f"{values.mean():+.3f} ± {half:.3f}" in fairlab_fronts.fronts_markdown(frame)
+    one_seed = frame[frame.seed == 0]
+    assert fairlab_fronts.claims(one_seed) is None
+    assert "nothing is claimed" in fairlab_fronts.claims_markdown(None)
