@@ -33,7 +33,9 @@ class RunOptions:
     methods: tuple[str, ...] = tuple(METHODS)
     """Which of the five methods."""
     seeds: int = 5
-    """Seeds 0, 1, ...: of the split and of training; verdicts on cells need 50."""
+    """How many seeds, of the split and of training; verdicts on cells need 50."""
+    first_seed: int = 0
+    """The first of them; the others follow it. What several calls have run is judged together by the ledger."""
     protocol: Literal["default", "paper", "code"] = "default"
     """Of FairLAB, see badrjax.fairlab."""
     budgets: tuple[float, ...] = (0.05, 0.10, 0.15)
@@ -88,9 +90,14 @@ def check(settings: RunOptions) -> None:
     nash_curves.check_names("dataset", settings.datasets, SOURCES)
     nash_curves.check_names("metric", settings.metrics, dict.fromkeys(fairlab_data.SHORT))
     nash_curves.check_names("method", settings.methods, METHODS)
-    running.check_seeds(range(settings.seeds))
+    running.check_seeds(seeds_of(settings))
     if not settings.budgets or min(settings.budgets) < 0 or len(set(settings.budgets)) < len(settings.budgets):
         raise ValueError(f"budgets must be distinct and >= 0, at least one, got {settings.budgets}")
+
+
+def seeds_of(settings: RunOptions) -> range:
+    """The seeds of a call."""
+    return range(settings.first_seed, settings.first_seed + settings.seeds)
 
 
 def run_all(
@@ -133,7 +140,7 @@ def _trials(name: str, metric: Metric, chosen: Iterable[str], settings: RunOptio
     """Seed by seed, so that a call that is interrupted leaves whole seeds."""
     return [
         Trial(name, metric, setting, method, seed)
-        for seed in range(settings.seeds)
+        for seed in seeds_of(settings)
         for setting in chosen
         for method in settings.methods
         if not (method == "expgrad" and setting == "mixed")  # fairlearn has one constraint on one grouping

@@ -21,6 +21,7 @@ TITLES = {
     3: "seven constraints on demographic parity",
     4: "seven constraints on equalised odds",
 }
+_NAMING = ["dataset", "metric", "setting", "method", "seed", "point", "part", "requirement", "value_of"]
 _SHORT = {short: metric for metric, short in SHORT.items()}
 
 
@@ -36,11 +37,31 @@ def tables(where: Mapping[str, Path], data_home: Path | None) -> list[PaperTable
     return [*found, times(where["fairlab_table5"], absent)]
 
 
+def sittings(folder: Path, name: str) -> tuple[pd.DataFrame | None, str]:
+    """What was run of a table, in one call or in several, each in a directory of its own below that of the table.
+
+    Raises:
+        ValueError: for the same number in two of several, or one of a quick run or another protocol among them.
+    """
+    folders = [one for one in (folder, *sorted(folder.glob("*/"))) if (one / "results.csv").is_file()] or [folder]
+    found = [stored(one / "results.csv", name, quick=False, protocol="default") for one in folders]
+    if len(folders) == 1:
+        return found[0]
+    if refused := [why for frame, why in found if frame is None]:
+        raise ValueError(f"{refused[0]}, and is one of several below {folder}; take it away")
+    whole = pd.concat([frame for frame, _ in found], ignore_index=True)
+    twice = whole[whole.duplicated([name for name in _NAMING if name in whole])]
+    if len(twice):
+        named = ", ".join(str(twice.iloc[0][name]) for name in ("dataset", "metric", "setting", "method", "seed"))
+        raise ValueError(f"two results.csv below {folder} have {named}; take one of them away")
+    return whole, ""
+
+
 def claims(where: Mapping[str, Path]) -> list[PaperClaims]:
     """That FairLAB's front is not dominated, of each table that has runs."""
     found = []
     for number, title in TITLES.items():
-        frame, missing = stored(where[f"fairlab_table{number}"] / "results.csv", f"fairlab_table{number}", quick=False)
+        frame, missing = sittings(where[f"fairlab_table{number}"], f"fairlab_table{number}")
         judged = None if frame is None else fairlab_fronts.claims(frame[frame["value_of"].isin(fairlab_fronts.GAINS)])
         about = missing or "no method beside FairLAB was run on two seeds"
         if judged is not None:
@@ -68,7 +89,7 @@ def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:
 
 
 def _table(number: int, folder: Path, absent: Mapping[str, str]) -> PaperTable:
-    found, missing = stored(folder / "results.csv", f"fairlab_table{number}", quick=False)
+    found, missing = sittings(folder, f"fairlab_table{number}")
     entries = []
     for printed in fairlab_tables.targets(number):
         name = _source_of(printed["dataset"])

@@ -212,9 +212,9 @@ def test_results_of_other_settings_are_no_ground_for_a_verdict(tmp_path):
     assert frame["reason"].str.contains("was run with reading shared").all()
 
 
-def fairlab_rows(seeds, dataset="compas", f1=0.69, gap=0.75, floor=0.1):
+def fairlab_rows(seeds, dataset="compas", f1=0.69, gap=0.75, floor=0.1, first=0):
     rows = []
-    for seed in range(seeds):
+    for seed in range(first, first + seeds):
         labels = {"dataset": dataset, "metric": "demographic_parity", "setting": "Gender*Race*Age", "method": "Vanilla",
                   "seed": seed, "part": "test"}  # fmt: skip
         moved = 1e-3 * np.sin(seed)
@@ -242,6 +242,42 @@ def test_fairlabs_quick_runs_are_no_ground_for_a_verdict(tmp_path):
     store(tmp_path / "fairlab_table2", fairlab_rows(50), quick=True)
     table = ledger_fairlab.tables(where(tmp_path), None)[1]
     assert set(table.frame["verdict"]) == {"NOT RUN"}
+
+
+def test_fairlabs_sittings_are_judged_together(tmp_path):
+    store(tmp_path / "once" / "fairlab_table2", fairlab_rows(50), quick=False)
+    for first in (0, 20):
+        sitting = tmp_path / "twice" / "fairlab_table2" / f"from_{first}"
+        store(sitting, fairlab_rows(20 if first == 0 else 30, first=first), quick=False)
+    once, twice = (ledger_fairlab.tables(where(tmp_path / name), None)[1].frame for name in ("once", "twice"))
+    where_not = once["verdict"] != "NOT RUN"  # the reasons of the others name the directory
+    assert where_not.sum() == 2
+    pd.testing.assert_frame_equal(once[where_not], twice[where_not])
+    store(tmp_path / "twice" / "fairlab_table2", fairlab_rows(1, first=30), quick=False)
+    with pytest.raises(ValueError, match=r"have compas, demographic_parity, .*, Vanilla, 30; take one"):
+        ledger_fairlab.tables(where(tmp_path / "twice"), None)
+    store(tmp_path / "twice" / "fairlab_table2", fairlab_rows(1, first=90), quick=True)
+    with pytest.raises(ValueError, match="was run with quick True, and is one of several"):
+        ledger_fairlab.tables(where(tmp_path / "twice"), None)
+
+
+def test_fairlabs_claims_are_made_of_the_stored_differences(tmp_path):
+    rows = [
+        {"dataset": "compas", "metric": "demographic_parity", "setting": "Gender*Race*Age", "method": method,
+         "point": "all points", "seed": seed, "part": "test", "requirement": "", "value_of": name,
+         "value": value + 1e-3 * np.sin(seed)}
+        for method, gain in (("Vanilla", 0.1), ("COSMOS", -0.1))
+        for name, value in (("hypervolume_of_fairlab", 0.5), ("hypervolume_gain", gain), ("igd_plus_gain", 0.0))
+        for seed in range(5)
+    ]  # fmt: skip
+    store(tmp_path / "fairlab_table2", pd.concat([fairlab_rows(5), pd.DataFrame(rows)]), quick=False)
+    families = ledger_fairlab.claims(where(tmp_path))
+    assert [one.frame is None for one in families] == [True, False, True, True]
+    table = families[1].frame.set_index(["against", "by"])["verdict"]
+    assert table["Vanilla", "hypervolume"] == "SUPPORTED"
+    assert table["COSMOS", "hypervolume"] == "REFUTED"
+    assert table["COSMOS", "igd_plus"] == "NON-INFERIOR"
+    assert "fairlab_table1" in families[0].about
 
 
 def test_every_printed_cell_of_fairlab_is_there(tmp_path):
