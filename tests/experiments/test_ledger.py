@@ -253,10 +253,10 @@ def test_fairlabs_sittings_are_judged_together(tmp_path):
     where_not = once["verdict"] != "NOT RUN"  # the reasons of the others name the directory
     assert where_not.sum() == 2
     pd.testing.assert_frame_equal(once[where_not], twice[where_not])
-    store(tmp_path / "twice" / "fairlab_table2", fairlab_rows(1, first=30), quick=False)
+    store(tmp_path / "twice" / "fairlab_table2" / "again", fairlab_rows(1, first=30), quick=False)
     with pytest.raises(ValueError, match=r"have compas, demographic_parity, .*, Vanilla, 30; take one"):
         ledger_fairlab.tables(where(tmp_path / "twice"), None)
-    store(tmp_path / "twice" / "fairlab_table2", fairlab_rows(1, first=90), quick=True)
+    store(tmp_path / "twice" / "fairlab_table2" / "quick", fairlab_rows(1, first=90), quick=True)
     with pytest.raises(ValueError, match="was run with quick True, and is one of several"):
         ledger_fairlab.tables(where(tmp_path / "twice"), None)
 
