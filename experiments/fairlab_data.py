@@ -50,7 +50,7 @@ SOURCES = {
     "acs17": Source(
         "acs_income", {"variant": "fairlab", "extracts": ("CO", "AZ", "UT")},
         {"Job": "job", "Race": "race_5", "Marital": "marital"}, "FolkTables",
-        False, "17 states of 2018 (170,888 rows), three of them extracts,",
+        False, "17 states of 2018 (170,888 rows)",
     ),
     "meps": Source(
         "meps", {"variant": "fairlab"}, {"Gender": "sex", "Race": "race", "Marital": "marital"}, "MEPS", True

@@ -17,6 +17,7 @@ from experiments import fairlab_data, fairlab_measures, fairlab_runs, fairlab_ta
 from experiments.fairlab_data import SOURCES
 from experiments.fairlab_runs import RunOptions
 
+BUDGET = 0.05
 LABELS = {"f1": "F1 (weighted)", "gap": "gap, three-way"}
 
 
@@ -39,13 +40,14 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         raise ValueError(f"metrics must be one, that of the figure, got {settings.metrics}")
     if not settings.deltas or min(settings.deltas) <= 0 or len(set(settings.deltas)) < len(settings.deltas):
         raise ValueError(f"deltas must be distinct and > 0, at least one, got {settings.deltas}")
+    budget = fairlab_runs.one_budget(settings, BUDGET)
     console = running.begin(settings, console)
     only = replace(settings, methods=("fairlab",))
     rows: list[dict[str, Any]] = []
     checksums: dict[str, str] = {}
     missing: dict[str, str] = {}
     for delta in settings.deltas:
-        options = fairlab_runs.options_of(settings)._replace(budgets=(0.05,), proximity_bound=delta)
+        options = fairlab_runs.options_of(settings)._replace(budgets=budget, proximity_bound=delta)
         runs, missing = fairlab_runs.run_all(["three_way"], only, partial(console.print, markup=False), options)
         checksums |= {run.trial.dataset: run.checksum for run in runs}
         rows += _rows(runs, delta, settings)

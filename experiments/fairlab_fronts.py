@@ -21,7 +21,7 @@ from experiments.fairlab_runs import Run
 from experiments.fairlab_tables import CONSTANT, ONE_DRAW, TITLES, constraints_of, grouped
 
 REFERENCE_POINT, REFERENCE_FRONT = (1.0, 1.0), ((0.0, 0.0),)
-"""Of hypervolume and IGD+, in 1 - F1 and the gap: the worst of both, and the best."""
+"""Of hypervolume and IGD+, in 1 - F1 and the gap: the worst of both, and what no classifier is better than."""
 AREA = 0.02
 """Differences in hypervolume and IGD+ that do not matter."""
 GAINS = ("hypervolume_of_fairlab", "hypervolume_gain", "igd_plus_gain")
@@ -41,8 +41,9 @@ def differences(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> pd.D
     """FairLAB beside each competitor on test rows, one value a seed: `value_of` of `fronts` and of `at_its_f1`.
 
     The constant predictor is on every front: it is there for everyone, and a method is not better for finding it. More
-    points make a larger hypervolume, so where either has more than three (or than FairLAB has budgets), they are
-    compared a second time with as many each: those that are best by hypervolume on validation rows.
+    points make a larger hypervolume, so where one has more than the other, or both more than three, they are
+    compared a second time with as many each: those that are best by hypervolume on validation rows. A method with one
+    point has no such row.
     """
     found: list[dict[str, Any]] = []
     for where, mine in grouped(runs):
@@ -79,7 +80,10 @@ def fronts_markdown(frame: pd.DataFrame) -> str:
 
 
 def matched_markdown(frame: pd.DataFrame) -> str:
-    """At FairLAB's F1 on validation rows, less at most 0.005, each competitor's fairest point there; on test rows."""
+    """At FairLAB's F1 on validation rows, less at most 0.005, each competitor's fairest point there; on test rows.
+
+    Where a competitor has no such point it is the one with the best F1, so that its F1 is the lower one.
+    """
     body = [
         [*labels, str(len(wide)), _spread(wide["f1_gain"]), _spread(wide["gap_gain"])]
         for labels, wide in _wide(frame, "gap_gain")
@@ -97,10 +101,16 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame | None:
     return results.claim_table(found) if found else None
 
 
-def claims_markdown(table: pd.DataFrame | None) -> str:
+def why_none(frame: pd.DataFrame) -> str:
+    """Why there is no claim, of a table's stored values or of `differences`."""
+    gains = frame[frame["value_of"] == GAINS[1]]
+    if len(gains):
+        return "on one seed only, and a claim needs two"
+    return "FairLAB and another method were not run together, or by a version that did not compare their fronts"
+
+
+def claims_markdown(table: pd.DataFrame) -> str:
     """Verdicts on the claims, as Markdown."""
-    if table is None:
-        return "Fewer than two seeds: nothing is claimed.\n"
     body = [
         [*(one[name] for name in (*_LABELS, "by")), f"{one['estimate']:+.3f}",
          f"[{one['low']:+.3f}, {one['high']:+.3f}]", f"{one['p_holm']:.2g}", one["verdict"]]
@@ -112,8 +122,9 @@ def claims_markdown(table: pd.DataFrame | None) -> str:
 def _fronts(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """All points, and where their numbers differ as many each."""
     yield "all points", _compared(ours, theirs)
-    number = min([_FEW, *(len(one.validation) - 1 for one in ours)])
-    if any(len(one.validation) - 1 > number for one in (*ours, *theirs)):
+    sizes = [len(one.validation) - 1 for one in (*ours, *theirs)]
+    number = min(_FEW, *sizes)
+    if 1 < number < max(sizes):
         few = [[_fewer(one, number) for one in side] for side in (ours, theirs)]
         yield f"{number} points each", _compared(*few)
 
@@ -137,7 +148,8 @@ def _at_its_f1(
 def _matched(ours: _Costs, number: int, theirs: _Costs) -> tuple[float, float]:
     near = theirs.validation[:-1, 0] <= ours.validation[number, 0] + 0.005
     order = np.where(near, theirs.validation[:-1, 1], np.inf) if near.any() else theirs.validation[:-1, 0]
-    return tuple(theirs.test[int(np.argmin(order))] - ours.test[number])
+    chosen = int(np.argmin(np.nan_to_num(order, nan=np.inf)))  # what cannot be told is not chosen
+    return tuple(theirs.test[chosen] - ours.test[number])
 
 
 def _points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, _Costs]:

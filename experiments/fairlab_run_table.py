@@ -28,7 +28,7 @@ def run_table(
         table: its number.
         kind: of its settings.
         title: of the report.
-        settings: `RunOptions` with `out`.
+        settings: `RunOptions` with `out`; other first seeds than 0 have a directory of their own below it.
         console: another than the terminal.
         metrics: which metrics the table has, where not those of the settings.
 
@@ -37,6 +37,8 @@ def run_table(
     """
     if metrics is not None:
         settings = replace(settings, metrics=tuple(metrics))
+    if settings.first_seed:
+        settings = replace(settings, out=settings.out / f"from_{settings.first_seed}")
     fairlab_runs.check(settings)
     console = running.begin(settings, console)
     tell = partial(console.print, markup=False)
@@ -54,11 +56,7 @@ def run_table(
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = "\n".join([
         f"# {title}\n", _coverage(settings, missing, rows), "## Test rows\n", fairlab_tables.markdown(rows),
-        "## Fronts on test rows, FairLAB over its budgets; the constant predictor is on each\n",
-        fairlab_fronts.fronts_markdown(apart),
-        "## At FairLAB's F1\n", fairlab_fronts.matched_markdown(apart),
-        "## Claims: FairLAB's front is the larger (hypervolume) and the nearer (IGD+)\n",
-        fairlab_fronts.claims_markdown(fairlab_fronts.claims(apart)),
+        _fronts(apart),
         "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
         "## Validation rows\n", fairlab_tables.markdown(rows, "validation"),
         "## Training rows\n", fairlab_tables.markdown(rows, "train"),
@@ -69,6 +67,20 @@ def run_table(
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote report.html, results.csv, provenance.json and tables.md in {settings.out}", markup=False)
     return frame
+
+
+def _fronts(apart: pd.DataFrame) -> str:
+    """FairLAB beside its competitors, with verdicts."""
+    judged = fairlab_fronts.claims(apart)
+    if judged is None:
+        return f"## Fronts on test rows\n\nNothing is compared: {fairlab_fronts.why_none(apart)}.\n"
+    return "\n".join([
+        "## Fronts on test rows, FairLAB over its budgets; the constant predictor is on each\n",
+        fairlab_fronts.fronts_markdown(apart),
+        "## At FairLAB's F1\n", fairlab_fronts.matched_markdown(apart),
+        "## Claims: FairLAB's front is the larger (hypervolume) and the nearer (IGD+)\n",
+        fairlab_fronts.claims_markdown(judged),
+    ])  # fmt: skip
 
 
 def default_out(table: int) -> Path:

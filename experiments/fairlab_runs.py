@@ -35,11 +35,11 @@ class RunOptions:
     seeds: int = 5
     """How many seeds, of the split and of training; verdicts on cells need 50."""
     first_seed: int = 0
-    """The first of them; the others follow it. What several calls have run is judged together by the ledger."""
+    """The first of them. K > 0 writes to from_K below --out, and the ledger judges all that is there together."""
     protocol: Literal["default", "paper", "code"] = "default"
     """Of FairLAB, see badrjax.fairlab."""
-    budgets: tuple[float, ...] = (0.05, 0.10, 0.15)
-    """How much F1 FairLAB may give up: a model each."""
+    budgets: tuple[float, ...] | None = None
+    """How much F1 FairLAB may give up, a model each; 0.05, 0.1 and 0.15 (0.1 with --quick) where none is given."""
     quick: bool = False
     """Fewer epochs, budgets and settings of the competitors, to try things out."""
     store: Path = field(default_factory=lambda: Path("outputs/fairlab/runs"))
@@ -76,9 +76,21 @@ class Run(NamedTuple):
 
 def options_of(settings: RunOptions) -> Options:
     """How the methods are trained."""
-    options = Options(protocol=settings.protocol, budgets=settings.budgets)
-    if not settings.quick:
-        return options
+    options = Options(protocol=settings.protocol)
+    if settings.quick:
+        options = _quicker(options)
+    return options if settings.budgets is None else options._replace(budgets=settings.budgets)
+
+
+def one_budget(settings: RunOptions, default: float) -> tuple[float]:
+    """The budget of an experiment that has one; raises `ValueError` for several."""
+    given = (default,) if settings.budgets is None else settings.budgets
+    if len(given) != 1:
+        raise ValueError(f"budgets must be one here, got {given}")
+    return (given[0],)
+
+
+def _quicker(options: Options) -> Options:
     return options._replace(
         budgets=(0.10,), gaps=(1.0,), ffvae=((100.0, 10.0),), rays=9, hidden=(32,), epochs=10, rounds=4,
         local_epochs=6, cosmos_epochs=10, ffvae_epochs=10, oracle_epochs=2,
@@ -91,8 +103,10 @@ def check(settings: RunOptions) -> None:
     nash_curves.check_names("metric", settings.metrics, dict.fromkeys(fairlab_data.SHORT))
     nash_curves.check_names("method", settings.methods, METHODS)
     running.check_seeds(seeds_of(settings))
-    if not settings.budgets or min(settings.budgets) < 0 or len(set(settings.budgets)) < len(settings.budgets):
-        raise ValueError(f"budgets must be distinct and >= 0, at least one, got {settings.budgets}")
+    budgets = options_of(settings).budgets
+    names = {f"{budget:g}" for budget in budgets}  # as models are called by them
+    if not budgets or not all(0 <= budget < float("inf") for budget in budgets) or len(names) < len(budgets):
+        raise ValueError(f"budgets must be finite and >= 0, at least one, and differ in six digits, got {budgets}")
 
 
 def seeds_of(settings: RunOptions) -> range:
@@ -186,7 +200,7 @@ def same_training(trial: Trial) -> Trial:
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:
     """The file of a run: what changes its training is part of the directory's name."""
-    options = _used(options, trial.method)
+    options = used(options, trial.method)
     whole = Options(protocol=options.protocol)
     changed = {name: value for name, value in options._asdict().items() if value != getattr(whole, name)}
     parts = [f"{name}_{value}" for name, value in changed.items()]
@@ -200,11 +214,11 @@ def path_of(trial: Trial, options: Options, store: Path) -> Path:
 
 
 def _about(trial: Trial, options: Options, checksum: str) -> dict[str, Any]:
-    options = _used(options, trial.method)
+    options = used(options, trial.method)
     return json.loads(json.dumps({**trial._asdict(), "options": options._asdict(), "checksum": checksum}))
 
 
-def _used(options: Options, method: str) -> Options:
+def used(options: Options, method: str) -> Options:
     """The options with the defaults in the place of those that the method does not have."""
     return Options(**{name: getattr(options, name) for name in fairlab_methods.USED[method]})
 
@@ -235,7 +249,7 @@ def read_run(path: Path, about: dict[str, Any]) -> Run:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != _FORMAT:
             raise ValueError(f"its format is {stored['format']}, and this version reads {_FORMAT}")
-        found = stored["about"]
+        found = dict(stored["about"])
         points = tuple(
             Point(
                 point["name"],

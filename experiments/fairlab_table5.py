@@ -47,7 +47,8 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
         raise ValueError(f"metrics must be one, of which the constraints are, got {settings.metrics}")
     console = running.begin(settings, console)
     options = fairlab_runs.options_of(settings)
-    options = options._replace(budgets=options.budgets[:1], gaps=options.gaps[:1], ffvae=options.ffvae[:1])
+    budget = fairlab_runs.one_budget(settings, options.budgets[0])
+    options = options._replace(budgets=budget, gaps=options.gaps[:1], ffvae=options.ffvae[:1])
     rows: list[dict[str, Any]] = []
     checksums: dict[str, str] = {}
     for name in settings.datasets:
@@ -87,7 +88,8 @@ def _times(
                 if method == "expgrad" and kind == "MIXED":
                     continue
                 path = settings.out / "times" / f"{name}-{metric}-{kind}-{method}-{seed}.json"
-                about = json.loads(json.dumps({"options": options._asdict(), "checksum": checksum}))
+                used = fairlab_runs.used(options, method)
+                about = json.loads(json.dumps({"options": used._asdict(), "checksum": checksum}))
                 if not path.is_file():
                     if start is None:
                         begin = partial(fairlab_methods.vanilla, key, problem, options)
@@ -104,7 +106,8 @@ def _times(
                     raise ValueError(f"{path} is of other options or data; remove it, or choose another --out")
                 found.append({
                     "dataset": name, "setting": kind, "pairs": int(problem.constraints.left.shape[0]), "seed": seed,
-                    "method": fairlab_tables.TITLES.get(method, "FairLAB"), **stored["about"],
+                    "method": fairlab_tables.TITLES.get(method, f"FairLAB ({options.budgets[0]:g})"),
+                    **stored["about"],
                 })  # fmt: skip
     return found
 
@@ -114,7 +117,7 @@ def markdown(frame: pd.DataFrame) -> str:
     printed = {(row["dataset"], row["setting"], row["method"]): row["printed"] for row in fairlab_tables.targets(5)}
     body = []
     for (name, setting, pairs, method), mine in frame.groupby(["dataset", "setting", "pairs", "method"], sort=False):
-        theirs = "FairLAB (0.05)" if method == "FairLAB" else fairlab_tables.PRINTED.get(method, method)
+        theirs = fairlab_tables.PRINTED.get(method, method)
         paper = printed.get((SOURCES[name].paper, setting, theirs), "")
         epochs = f"{mine['epochs'].mean():.0f}" if "epochs" in mine and mine["epochs"].notna().all() else ""
         body.append([name, setting, str(pairs), method, f"{mine['seconds'].mean():.1f}", epochs, paper])

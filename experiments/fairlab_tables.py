@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
@@ -160,9 +160,15 @@ def entries(rows: Sequence[Chosen], table: int, datasets: Sequence[str], metrics
         if (printed["dataset"], printed["constraint"]) not in asked:
             continue
         for attribute, label, value in printed_values(printed):
-            name = next(name for name in datasets if SOURCES[name].paper == printed["dataset"])
+            name = source_of(printed["dataset"], datasets, {row.run.trial.dataset for row in rows})
             found.append(_entry(rows, name, printed, attribute, label, value))
     return found
+
+
+def source_of(paper: str, datasets: Iterable[str], run: Container[str]) -> str:
+    """The dataset that stands for one of the paper's: the first that was run, or the first."""
+    names = [name for name in datasets if SOURCES[name].paper == paper]
+    return next((name for name in names if name in run), names[0])
 
 
 def printed_values(printed: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
@@ -223,7 +229,7 @@ def entry_of(
         return entry._replace(note=NO_RUNS)
     note = f"ours: {np.mean(values):.3f} of {len(values)} seeds"
     if not source.same_rows:
-        return entry._replace(note=f"other rows than the paper's; {note}")
+        return entry._replace(note=f"other rows than the paper's, {source.rows}; {note}")
     if len(values) < _FEWEST_SEEDS:
         return entry._replace(note=f"too few seeds; {note}")
     few = f"{len(values)} seeds only" if len(values) < _SEEDS_OF_A_VERDICT else ""

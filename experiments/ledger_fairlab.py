@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,16 @@ def sittings(folder: Path, name: str) -> tuple[pd.DataFrame | None, str]:
     """What was run of a table, in one call or in several, each in a directory of its own below that of the table.
 
     Raises:
-        ValueError: for the same number in two of several, or one of a quick run or another protocol among them.
+        ValueError: for the same number in two of several; or where one is of a quick run, another protocol, other
+            budgets or other data.
     """
     folders = [one for one in (folder, *sorted(folder.glob("*/"))) if (one / "results.csv").is_file()] or [folder]
     found = [stored(one / "results.csv", name, quick=False, protocol="default") for one in folders]
     if len(folders) == 1:
         return found[0]
+    differing = [name for name, values in _made_of(folders).items() if len(set(values)) > 1]
+    if differing:
+        raise ValueError(f"the results.csv below {folder} differ in {', '.join(differing)}; keep those of one kind")
     if refused := [why for frame, why in found if frame is None]:
         raise ValueError(f"{refused[0]}, and is one of several below {folder}; take it away")
     whole = pd.concat([frame for frame, _ in found], ignore_index=True)
@@ -57,13 +62,28 @@ def sittings(folder: Path, name: str) -> tuple[pd.DataFrame | None, str]:
     return whole, ""
 
 
+def _made_of(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """What results that are judged together must share, from where they come from."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        path = folder / "provenance.json"
+        origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        shared = {"budgets": origin.get("settings", {}).get("budgets")}
+        shared |= {f"the checksum of {name}": value for name, value in origin.get("data_sha256", {}).items()}
+        for name, value in shared.items():
+            found.setdefault(name, []).append(json.dumps(value))
+    return found
+
+
 def claims(where: Mapping[str, Path]) -> list[PaperClaims]:
-    """That FairLAB's front is not dominated, of each table that has runs."""
+    """That FairLAB's front is larger and nearer than others', a family a table."""
     found = []
     for number, title in TITLES.items():
         frame, missing = sittings(where[f"fairlab_table{number}"], f"fairlab_table{number}")
         judged = None if frame is None else fairlab_fronts.claims(frame[frame["value_of"].isin(fairlab_fronts.GAINS)])
-        about = missing or "no method beside FairLAB was run on two seeds"
+        about = missing
+        if frame is not None and judged is None:
+            about = f"{fairlab_fronts.why_none(frame)}: {where[f'fairlab_table{number}'] / 'results.csv'}"
         if judged is not None:
             about = (
                 "Paired over splits, with the correction of Nadeau and Bengio. The gain is positive where FairLAB's "
@@ -76,11 +96,13 @@ def claims(where: Mapping[str, Path]) -> list[PaperClaims]:
 def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:
     """Table 5: training times, which are of another machine."""
     frame, missing = stored(folder / "results.csv", "fairlab_table5", quick=False)
+    run = set() if frame is None else set(frame["dataset"])
     entries = []
     for row in (row for row in fairlab_tables.targets(5) if isinstance(row["seconds"], float)):
         labels = {name: row[name] for name in ("dataset", "setting", "method")}
-        note = absent.get(_source_of(row["dataset"])) or missing
-        mine = np.zeros(0) if frame is None else _seconds(frame, row)
+        name = fairlab_tables.source_of(row["dataset"], SOURCES, run)
+        note = absent.get(name) or missing
+        mine = np.zeros(0) if frame is None else _seconds(frame, name, row)
         if mine.size:
             note = f"a time of the paper's machine, 16 cores of a Xeon; ours, of another, {mine.mean():.0f} s"
         entries.append(results.Entry(labels, results.Printed(row["seconds"], 0), 0.0, note=note or "no such time"))
@@ -90,9 +112,10 @@ def times(folder: Path, absent: Mapping[str, str]) -> PaperTable:
 
 def _table(number: int, folder: Path, absent: Mapping[str, str]) -> PaperTable:
     found, missing = sittings(folder, f"fairlab_table{number}")
+    run = set() if found is None else set(found["dataset"])
     entries = []
     for printed in fairlab_tables.targets(number):
-        name = _source_of(printed["dataset"])
+        name = fairlab_tables.source_of(printed["dataset"], SOURCES, run)
         source, setting = SOURCES[name], printed.get("attribute", "mixed")
         mine = found if found is None else _runs(found, name, printed, setting)
         for attribute, label, value in fairlab_tables.printed_values(printed):
@@ -137,11 +160,10 @@ def _by_seed(frame: pd.DataFrame) -> np.ndarray:
     return frame.sort_values("seed")["value"].to_numpy(float)
 
 
-def _seconds(frame: pd.DataFrame, row: Mapping[str, Any]) -> np.ndarray:
+def _seconds(frame: pd.DataFrame, name: str, row: Mapping[str, Any]) -> np.ndarray:
     title = fairlab_tables.our_title(row["method"])
     method = frame["method"].map(lambda one: fairlab_tables.PRINTED.get(one, one))
-    method = method.replace({"FairLAB": "FairLAB (0.05)"})
-    chosen = (frame["dataset"] == _source_of(row["dataset"])) & (frame["setting"] == row["setting"]) & (method == title)
+    chosen = (frame["dataset"] == name) & (frame["setting"] == row["setting"]) & (method == title)
     return frame.loc[chosen, "seconds"].to_numpy(float)
 
 
@@ -154,12 +176,8 @@ def _why(name: str, source: fairlab_data.Source, absent: Mapping[str, str], miss
 
 def _absent(data_home: Path | None) -> Iterator[tuple[str, str]]:
     """Datasets whose files are not here, and why."""
-    for name, source in SOURCES.items():
+    for name in dict.fromkeys(fairlab_tables.source_of(source.paper, SOURCES, ()) for source in SOURCES.values()):
         try:
-            fairlab_data.load(source, data_home)
+            fairlab_data.load(SOURCES[name], data_home)
         except fairlab_data.MISSING:
-            yield name, f"its file is not here; `badrjax data info {source.name}` says how to get it"
-
-
-def _source_of(paper: str) -> str:
-    return next(name for name, source in SOURCES.items() if source.paper == paper)
+            yield name, f"its file is not here; `badrjax data info {SOURCES[name].name}` says how to get it"

@@ -67,7 +67,11 @@ def test_broken_extracts_are_refused(features, labels, message):
         prepare({FEATURES: features, LABELS: labels}, ("CO",))
 
 
-@pytest.mark.parametrize(("given", "states"), [("", ()), ([], ()), ("co, ut", ("CO", "UT")), (["AZ"], ("AZ",))])
+@pytest.mark.parametrize(
+    ("given", "states"),
+    [("", ()), ([], ()), (" ", ()), (iter([]), ()), ("co, ut", ("CO", "UT")), (["AZ"], ("AZ",)),
+     (np.array(["CO", "AZ"]), ("CO", "AZ")), (iter(["UT"]), ("UT",))],
+)  # fmt: skip
 def test_extracts_are_named_like_states(given, states):
     assert check_extracts(given) == states
 
@@ -75,8 +79,9 @@ def test_extracts_are_named_like_states(given, states):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"extracts": "WY"}, "unknown state with an extract 'WY'"),
-        ({"extracts": "CO,CO"}, "CO twice"),
+        ({"extracts": "WY"}, "unknown state of extracts 'WY': known are AZ, CO, UT"),
+        ({"extracts": "CO,CO"}, "extracts names CO twice"),
+        ({"extracts": "CO,"}, "unknown state of extracts ''"),
         ({"extracts": "CO", "target": "income"}, "no dollars"),
         ({"extracts": "CO", "year": 2017}, "extracts are of 2018"),
         ({"extracts": "CO", "states": "WY,CO"}, "CO is among states and extracts"),

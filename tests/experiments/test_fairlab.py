@@ -197,9 +197,16 @@ def test_wrong_settings_are_named(tmp_path):
         ({"methods": ("adversary",)}, "adversary"),
         ({"seeds": 0}, "seeds"),
         ({"budgets": (0.1, -0.1)}, "budgets"),
+        ({"budgets": (0.1, float("nan"))}, "budgets"),
+        ({"budgets": (float("inf"),)}, "budgets"),
+        ({"budgets": (0.1, 0.1000001)}, "budgets"),
     ):
         with pytest.raises(ValueError, match=message):
             fairlab_table2.main(fairlab_table2.Settings(out=tmp_path, cache=False, **options))
+    for experiment in (fairlab_figure2, fairlab_table5):
+        settings = {"metrics": ("demographic_parity",), "budgets": (0.1, 0.2), "out": tmp_path, "cache": False}
+        with pytest.raises(ValueError, match="budgets must be one"):
+            experiment.main(experiment.Settings(**settings))
     with pytest.raises(ValueError, match="deltas"):
         fairlab_figure2.main(fairlab_figure2.Settings(out=tmp_path, cache=False, deltas=(0.1, 0.1)))
 
@@ -319,13 +326,16 @@ def test_differences_of_fronts_are_those_of_the_rows(two_methods):
     def value(point, name):
         return frame[(frame.seed == 0) & (frame.point == point) & (frame.value_of == name)].value.item()
 
-    volumes = []
+    volumes, distances = [], []
     for method in ("fairlab", "cosmos"):
         seen = costs[0, method, "validation"]
         on_front = [number for number, one in enumerate(seen) if not any(dominates(other, one) for other in seen)]
         volumes.append(area(np.array(costs[0, method, "test"])[on_front]))
+        distances.append(np.linalg.norm(np.array(costs[0, method, "test"])[on_front], axis=1).min())
     np.testing.assert_allclose(value("all points", "hypervolume_of_fairlab"), volumes[0], atol=5e-3)
     np.testing.assert_allclose(value("all points", "hypervolume_gain"), volumes[0] - volumes[1], atol=5e-3)
+    # The reference front is one point, the origin, so IGD+ is the distance of the nearest point.
+    np.testing.assert_allclose(value("all points", "igd_plus_gain"), distances[1] - distances[0], atol=1e-5)
 
     ours = [costs[0, "fairlab", part][1] for part in ("validation", "test")]
     theirs = list(zip(*(costs[0, "cosmos", part][:-1] for part in ("validation", "test")), strict=True))
@@ -352,4 +362,17 @@ def test_claims_on_fronts_know_that_splits_overlap(two_methods):
     assert f"{values.mean():+.3f} ± {half:.3f}" in fairlab_fronts.fronts_markdown(frame)
     one_seed = frame[frame.seed == 0]
     assert fairlab_fronts.claims(one_seed) is None
-    assert "nothing is claimed" in fairlab_fronts.claims_markdown(None)
+    assert "one seed only" in fairlab_fronts.why_none(one_seed)
+    alone = fairlab_fronts.differences([run for run in runs if run.trial.method == "fairlab"], datasets)
+    assert fairlab_fronts.claims(alone) is None
+    assert "not run together" in fairlab_fronts.why_none(alone)
+
+
+def test_without_a_point_at_its_f1_the_nearest_is_taken_and_nan_never():
+    ours = fairlab_fronts._Costs(np.array([[0.2, 0.5], [0.6, 0.0]]), np.array([[0.21, 0.4], [0.6, 0.0]]))
+    worse = np.array([[0.4, 0.1], [0.3, 0.3], [0.6, 0.0]])
+    found = fairlab_fronts._matched(ours, 0, fairlab_fronts._Costs(worse, worse))
+    np.testing.assert_allclose(found, [0.3 - 0.21, 0.3 - 0.4])
+    near = np.array([[0.2, np.nan], [0.2, 0.3], [0.6, 0.0]])
+    found = fairlab_fronts._matched(ours, 0, fairlab_fronts._Costs(near, near))
+    np.testing.assert_allclose(found, [0.2 - 0.21, 0.3 - 0.4])

@@ -35,8 +35,9 @@ _EXTRACTS = Option(
     check=check_extracts,
 )
 _OBTAIN_EXTRACTS = (
-    "; the extracts are tables that others made with folktables, whose sources do not publish them as such: without "
-    "them read the state's archive (states=)"
+    f"; the extracts ({', '.join(file.path for files in EXTRACTS.values() for file in files)}, each with a pinned "
+    "SHA-256) are tables that others made with folktables and cannot be downloaded by a program: without them, name "
+    "the state among states, which reads its archive"
 )
 
 _VARIANTS = {
@@ -146,7 +147,8 @@ def _entry(
         prepare=functools.partial(prepare, problem=problem),
         variants=offered,
         sensitive=_sensitive(problem),
-        source="U.S. Census Bureau, https://www2.census.gov/programs-surveys/acs/data/pums/",
+        source="U.S. Census Bureau, https://www2.census.gov/programs-surveys/acs/data/pums/"
+        + ("; extracts: derived from it by others with folktables" if income else ""),
         licence="US Census Bureau public-use microdata, no copyright (cite source)",
         citation=(
             "Ding, F., Hardt, M., Miller, J. and Schmidt, L. (2021). Retiring Adult: New Datasets for Fair Machine "

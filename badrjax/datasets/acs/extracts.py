@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from badrjax.checks import unknown_name
 from badrjax.datasets.acs.codes import check_codes
 from badrjax.datasets.acs.problems import INCOME, Numbers
-from badrjax.datasets.acs.states import FIPS, check_states, person_files
+from badrjax.datasets.acs.states import FIPS, check_postal_codes, list_of_states, person_files
 from badrjax.datasets.delimited import read_csv
 from badrjax.datasets.files import DataFile
 from badrjax.datasets.tables import text_column
@@ -39,13 +38,8 @@ def check_extracts(value: str | Iterable[str]) -> tuple[str, ...]:
         ValueError: for a state without an extract, or one named twice.
         TypeError: for a set, or what are no texts.
     """
-    if value in ("", ()) or (isinstance(value, list) and not value):
-        return ()
-    states = check_states(value)
-    for state in states:
-        if state not in EXTRACTS:
-            raise unknown_name("state with an extract", state, EXTRACTS)
-    return states
+    given = list_of_states(value, "extracts")
+    return check_postal_codes(given, "extracts", EXTRACTS) if any(given) else ()
 
 
 def income_files(options: Mapping[str, Any]) -> tuple[tuple[DataFile, ...], ...]:
@@ -57,7 +51,7 @@ def income_files(options: Mapping[str, Any]) -> tuple[tuple[DataFile, ...], ...]
     (persons,) = person_files(options)
     extracts = options["extracts"]
     if extracts and options["year"] != (YEAR,):
-        raise ValueError(f"extracts are of {YEAR}; leave year as it is, or extracts out")
+        raise ValueError(f"extracts are of {YEAR}; leave year or extracts out")
     if extracts and options["target"] == "income":
         raise ValueError("extracts have no dollars, only whether they are above 50,000; leave them, or target, out")
     for state in extracts:

@@ -54,20 +54,36 @@ def check_states(value: str | Iterable[str]) -> tuple[str, ...]:
         TypeError: for a set, whose order, and with it the order of the rows, changes from run to run, and for
             what are no texts.
     """
-    given = value.split(",") if isinstance(value, str) else _listed(value, "states", "a postal code such as 'WY'")
+    given = list_of_states(value, "states")
+    if not given:
+        raise ValueError("states must name at least one state")
+    return check_postal_codes(given, "states", FIPS)
+
+
+def list_of_states(value: str | Iterable[str], name: str) -> list[str]:
+    """What an option names, in capitals.
+
+    Raises:
+        TypeError: for a set, or what are no texts.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    given = value.split(",") if isinstance(value, str) else _listed(value, name, "a postal code such as 'WY'")
     for state in given:
         if not isinstance(state, str):
-            raise TypeError(f"states must be postal codes such as 'WY', got {state!r}")
-    states = tuple(state.strip().upper() for state in given)
+            raise TypeError(f"{name} must be postal codes such as 'WY', got {state!r}")
+    return [state.strip().upper() for state in given]
+
+
+def check_postal_codes(states: list[str], name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """The states, if all are known ones and none is named twice; else `ValueError`."""
     for state in states:
-        if state not in FIPS:
-            raise unknown_name("state", state, FIPS)
-    if not states:
-        raise ValueError("states must name at least one state")
+        if state not in known:
+            raise unknown_name("state" if name == "states" else f"state of {name}", state, known)
     if len(set(states)) < len(states):
         repeated = next(state for position, state in enumerate(states) if state in states[:position])
-        raise ValueError(f"states names {repeated} twice; its persons would be rows twice")
-    return states
+        raise ValueError(f"{name} names {repeated} twice; its persons would be rows twice")
+    return tuple(states)
 
 
 def _listed(value: Any, name: str, wanted: str) -> list[Any]:
