@@ -13,6 +13,7 @@ import pandas as pd
 from badrjax import results
 from experiments import fairlab_data, fairlab_fronts, fairlab_tables, ledger_causes
 from experiments.fairlab_data import SHORT, SOURCES
+from experiments.fairlab_methods import Options
 from experiments.ledger_cells import PaperClaims, PaperTable, of_entries, stored
 
 PAPER = "FairLAB"
@@ -68,7 +69,8 @@ def _made_of(folders: Sequence[Path]) -> dict[str, list[str]]:
     for folder in folders:
         path = folder / "provenance.json"
         origin = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        shared = {"budgets": origin.get("settings", {}).get("budgets")}
+        budgets = origin.get("settings", {}).get("budgets")
+        shared = {"budgets": list(Options().budgets) if budgets is None else budgets}
         shared |= {f"the checksum of {name}": value for name, value in origin.get("data_sha256", {}).items()}
         for name, value in shared.items():
             found.setdefault(name, []).append(json.dumps(value))
