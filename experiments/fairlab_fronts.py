@@ -38,7 +38,7 @@ class _Costs(NamedTuple):
 
 
 def differences(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> pd.DataFrame:
-    """FairLAB beside each competitor on test rows, one value a seed: `value_of` of `fronts` and of `at_its_f1`.
+    """FairLAB beside each competitor on test rows, a value a seed: of fronts `GAINS`; at its F1 `f1_gain`, `gap_gain`.
 
     The constant predictor is on every front: it is there for everyone, and a method is not better for finding it. More
     points make a larger hypervolume, so where one has more than the other, or both more than three, they are
