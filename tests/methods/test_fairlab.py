@@ -12,6 +12,8 @@ from badrjax import constraints as bc
 from badrjax.methods import fairlab_rounds
 from badrjax.methods.fairlab_problem import Rank
 
+from . import cases
+
 N, F = 240, 4
 MODEL = bx.models.linear(F)
 ADAM = Partial(optax.adam, learning_rate=0.05)
@@ -360,3 +362,12 @@ def test_wrong_rows_are_named():
         bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(y=VALIDATION.y + 1))
     with pytest.raises(ValueError, match="no row with weight"):
         bx.fairlab(MODEL, ADAM, CONSTRAINTS, VALIDATION._replace(weight=jnp.zeros(N)))
+
+
+@pytest.mark.parametrize("dropout", [0.2, 0.0])
+def test_the_conformance_case_has_its_constraint_in_force(dropout):
+    method = cases.make("fairlab", dropout=jnp.float32(dropout))
+    state = cases.init_state(method, jax.random.key(1), cases.init_params(jax.random.key(0), case="fairlab"))
+    info = cases.take_step(method, jax.random.key(5), state, cases.rows(1, 12))[1]
+    assert info.largest_violation > 1e-3
+    assert info.lagrangian > 5e-4
