@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from badrjax.datasets.dataset import Dataset, standardise
+from badrjax.datasets.dataset import standardise_numbers
 from badrjax.datasets.delimited import one_of, read_csv, recode
 from badrjax.datasets.entry import Attribute, Entry, Facts, Flaw, Prepared
 from badrjax.datasets.files import DataFile
@@ -128,7 +128,7 @@ def prepare(contents: Mapping[str, bytes], *, variant: str, source: Source) -> P
             "race_3": Attribute(three_races, ("race",)),
             "age_cat": Attribute(table["age_cat"], ("age", "age_cat")),
         },
-        scale=_standardise_numbers if fairlab else None,
+        scale=functools.partial(standardise_numbers, names=FAIRLAB_NUMBERS) if fairlab else None,
         notes=(f"dropped {(~kept).sum():,} rows that ProPublica's filter leaves out",),
     )
 
@@ -158,12 +158,6 @@ def _dates(table: Table, name: str, where: str) -> Shaped[np.ndarray, "n"]:
         except ValueError as error:
             raise ValueError(f"{where} has {value!r} in column {name!r}, where a date should be") from error
     return np.array([*days, np.nan])[column.codes]
-
-
-def _standardise_numbers(dataset: Dataset) -> Dataset:
-    """The numbers standardised over all rows, as the FairLAB code does; 0/1 features stay."""
-    is_number = np.isin(dataset.feature_names, FAIRLAB_NUMBERS)
-    return dataclasses.replace(dataset, x=np.where(is_number[None, :], standardise(dataset).x, dataset.x))
 
 
 _DEFAULT = (

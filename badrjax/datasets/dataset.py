@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -153,6 +153,12 @@ def standardise(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> D
     scale = np.where(constant, 1.0, fitted.std(axis=0))
     scaled = (dataset.x.astype(np.float64) - mean[None, :]) / scale[None, :]
     return dataclasses.replace(dataset, x=scaled.astype(dataset.x.dtype))
+
+
+def standardise_numbers(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Only these features standardised, over all rows, as the FairLAB code does; 0/1 features stay."""
+    is_number = np.isin(dataset.feature_names, list(names))
+    return dataclasses.replace(dataset, x=np.where(is_number[None, :], standardise(dataset).x, dataset.x))
 
 
 def min_max_scale(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import io
 import struct
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from badrjax.datasets.archives import find_member, read_member
-from badrjax.datasets.dataset import Dataset, standardise
+from badrjax.datasets.dataset import standardise_numbers
 from badrjax.datasets.delimited import one_of, recode
 from badrjax.datasets.entry import Attribute, Entry, Flaw, Option, Prepared
 from badrjax.datasets.files import DataFile
@@ -119,7 +119,7 @@ def prepare(contents: Mapping[str, bytes], *, variant: str, target: str, panel: 
         positive=positive,
         attributes=attributes,
         domains={"panel": _codes(table["PANEL"])},
-        scale=_standardise_numbers if variant == "fairlab" else None,
+        scale=functools.partial(standardise_numbers, names=NUMBERS) if variant == "fairlab" else None,
         notes=(*notes, label_note),
     )
 
@@ -226,12 +226,6 @@ def _race(table: Mapping[str, np.ndarray]) -> Categories:
 
 def _marital(table: Mapping[str, np.ndarray]) -> Categories:
     return recode(_codes(table["MARRY53X"]), MARITAL, "MARRY53X", FILE.path)
-
-
-def _standardise_numbers(dataset: Dataset) -> Dataset:
-    """Age and the scores standardised over all rows, the 0/1 features left as they are."""
-    numbers = np.isin(dataset.feature_names, NUMBERS)
-    return dataclasses.replace(dataset, x=np.where(numbers, standardise(dataset).x, dataset.x))
 
 
 ENTRY = Entry(

@@ -47,6 +47,9 @@ def integer_features(table: Numbers, problem: Problem, missing: float) -> Featur
     return encode_features(filled, order="table")
 
 
+FAIRLAB_NUMBERS = ("AGEP", "SCHL", "OCCP", "POBP", "RELP", "WKHP")
+
+
 def fairlab_features(table: Numbers) -> Features:
     """Fourteen 0/1 features of sex, job, race and marital status, and six codes as numbers."""
     columns: dict[str, Column] = {
@@ -55,7 +58,7 @@ def fairlab_features(table: Numbers) -> Features:
         "race": named(table["RAC1P"], FIVE_RACES),
         "marital": named(table["MAR"], MARITAL),
     }
-    columns |= {name: table[name] for name in ("AGEP", "SCHL", "OCCP", "POBP", "RELP", "WKHP")}
+    columns |= {name: table[name] for name in FAIRLAB_NUMBERS}
     return encode_features(columns, missing="zero", order="table")
 
 

@@ -52,8 +52,8 @@ _BADR = (
     "as folktables, missing values -1 (the paper's groups: min_group_rows = number of features + 1, then num_groups)"
 )
 _FAIRLAB = (
-    "fourteen 0/1 features of sex, job, race and marital status and six codes as numbers; persons who work without "
-    "pay or have long been unemployed left out"
+    "fourteen 0/1 features of sex, job, race and marital status and six codes as numbers, standardised; persons who "
+    "work without pay or have long been unemployed left out"
 )
 
 _SENSITIVE = {
@@ -86,6 +86,7 @@ _INCOME_FLAWS = (
         ("fairlab",),
         "keeps all rows and the published codes",
     ),
+    Flaw("scaling looks at validation and test rows", ("fairlab",), "leaves numbers raw"),
 )
 _EMPLOYMENT_FLAWS = (
     _MISSING_FLAW,

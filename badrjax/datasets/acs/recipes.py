@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 
 import numpy as np
 
 from badrjax.datasets.acs.codes import CODES, FIVE_RACES, JOBS, MARITAL, RACES, SEXES, check_codes, named
-from badrjax.datasets.acs.encoding import default_features, fairlab_features, integer_features, state_column
+from badrjax.datasets.acs.encoding import (
+    FAIRLAB_NUMBERS,
+    default_features,
+    fairlab_features,
+    integer_features,
+    state_column,
+)
 from badrjax.datasets.acs.extracts import EXTRACTS, read_extract
 from badrjax.datasets.acs.extracts import YEAR as EXTRACT_YEAR
 from badrjax.datasets.acs.problems import INCOME, TRAVEL_TIME, Condition, Numbers, Problem
 from badrjax.datasets.acs.reading import read_persons
 from badrjax.datasets.acs.states import person_file
+from badrjax.datasets.dataset import standardise_numbers
 from badrjax.datasets.entry import Attribute, Prepared
 from badrjax.datasets.tables import Categories, Features, categories
 
@@ -68,6 +76,7 @@ def prepare(
             "state": state_column(table, states),
             "year": categories(table[YEAR].astype(np.int64)),
         },
+        scale=functools.partial(standardise_numbers, names=FAIRLAB_NUMBERS) if variant == "fairlab" else None,
         notes=(*notes, f"dropped {dropped:,} persons {why}") if why else notes,
     )
 
