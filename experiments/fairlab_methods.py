@@ -193,7 +193,11 @@ def of_expgrad(key: jax.Array, problem: Problem, options: Options, start: Start)
 
 
 def of_ffvae(key: jax.Array, problem: Problem, options: Options, start: Start) -> Iterator[Point]:
-    """A point for each pair of weights: a network on features without the constrained attributes' blocks."""
+    """A point for each pair of weights: a network on features without the constrained attributes' blocks.
+
+    Raises:
+        FloatingPointError: where its training ends in numbers that are not finite.
+    """
     train = problem.part("train")
     values = problem.attribute_values
     used = [j for j in range(values.shape[1]) if _is_constrained(problem, j)]
@@ -207,6 +211,10 @@ def of_ffvae(key: jax.Array, problem: Problem, options: Options, start: Start) -
             key, method, networks.init(jax.random.fold_in(key, 0)), train, num_epochs=options.ffvae_epochs,
             sampler=bx.shuffled(_batch_size(train, options)), record=_nothing,
         )  # fmt: skip
+        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(result.state.params)):
+            raise FloatingPointError(
+                f"FFVAE diverged at alpha={alpha:g}, gamma={gamma:g}; are the features standardised?"
+            )
         encode = partial(_encode, networks, result.state.params, tuple(used))
         found = vanilla(jax.random.fold_in(key, 1), problem, options, encode)
         about = {"seconds": time.perf_counter() - begun, "epochs": found.epochs}

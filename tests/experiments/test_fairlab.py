@@ -191,6 +191,18 @@ def test_such_a_method_does_the_same_under_other_requirements(method):
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_ffvae_on_features_of_any_size_says_that_it_diverged():
+    options = fairlab_runs.options_of(RunOptions(quick=True))
+    problem = fairlab_data.prepare(
+        fairlab_data.load(SOURCES["compas"], None), SOURCES["compas"], "demographic_parity", "mixed", 0
+    )
+    raw = problem._replace(data=problem.data._replace(x=1e4 * problem.data.x))
+    with pytest.raises(FloatingPointError, match="are the features standardised"):
+        list(fairlab_methods.of_ffvae(jax.random.key(1), raw, options, None))
+
+
 def test_wrong_settings_are_named(tmp_path):
     for options, message in (
         ({"datasets": ("adult",)}, "adult"),
