@@ -55,8 +55,7 @@ def differences(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> pd.D
             ours, theirs = ([points[name][seed] for seed in seeds] for name in ("fairlab", method))
             if not seeds:
                 continue
-            for row in (*_fronts(ours, theirs), *_at_its_f1(ours, theirs, list(dict.fromkeys(budgets)))):
-                point, values = row
+            for point, values in (*_fronts(ours, theirs), *_at_its_f1(ours, theirs, list(dict.fromkeys(budgets)))):
                 found += [
                     {**labels, "method": title, "seed": seed, "point": point, "value_of": name, "value": float(value)}
                     for name, column in values.items()
@@ -170,7 +169,7 @@ def _points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, 
 def _fewer(costs: _Costs, number: int) -> _Costs:
     """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
     last = len(costs.validation) - 1
-    subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), min(number, last))])
+    subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), number)])
     volumes = _hypervolumes(jnp.asarray(costs.validation)[subsets], jnp.asarray(REFERENCE_POINT))
     kept = subsets[int(np.argmax(volumes))]
     return _Costs(costs.validation[kept], costs.test[kept])

@@ -240,22 +240,14 @@ def of_cosmos(key: jax.Array, problem: Problem, options: Options, start: Start) 
 
 
 _OF_START = ("hidden", "dropout", "batch_size", "learning_rate", "epochs")
+_ROUNDS = ("rounds", "local_epochs")
 USED = {
     "vanilla": _OF_START,
     "ffvae": (*_OF_START, "ffvae", "ffvae_epochs"),
     "expgrad": (*_OF_START, "gaps", "oracle_epochs"),
     "cosmos": ("rays", "cosmos_epochs"),
-    "fairlab": (
-        *_OF_START,
-        "protocol",
-        "budgets",
-        "proximity_bound",
-        "logit_scale",
-        "minimum",
-        "rounds",
-        "local_epochs",
-    ),
-}  # fmt: skip
+    "fairlab": (*_OF_START, "protocol", "budgets", "proximity_bound", "logit_scale", "minimum", *_ROUNDS),
+}
 """The options that a method's runs depend on."""
 
 METHODS = {

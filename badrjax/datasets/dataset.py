@@ -156,7 +156,12 @@ def standardise(dataset: Dataset, rows: Int[np.ndarray, "m"] | None = None) -> D
 
 
 def standardise_numbers(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """Only these features standardised, over all rows, as the FairLAB code does; 0/1 features stay."""
+    """The dataset with the features of these names standardised over all rows, as the FairLAB code has it.
+
+    Args:
+        dataset: what to scale.
+        names: among `dataset.feature_names`; the other features, those of 0 and 1, stay as they are.
+    """
     is_number = np.isin(dataset.feature_names, list(names))
     return dataclasses.replace(dataset, x=np.where(is_number[None, :], standardise(dataset).x, dataset.x))
 

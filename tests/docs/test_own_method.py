@@ -41,6 +41,7 @@ def conform(name, case, tmp_path):
     test = TESTS[name]
     given = {"case": case, "tmp_path": tmp_path}
     takes = test.__code__.co_varnames[: test.__code__.co_argcount]
+    assert "case" in takes, f"{name} is of no case, so that it would say nothing of this one"
     test(**{argument: given[argument] for argument in takes})
 
 

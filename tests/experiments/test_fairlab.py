@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,7 +189,8 @@ def test_such_a_method_does_the_same_under_other_requirements(method):
         problem = fairlab_data.prepare(dataset, SOURCES["compas"], metric, setting, 0)
         start = fairlab_methods.vanilla(jax.random.key(0), problem, options)
         found.append([p.counts for p in fairlab_methods.METHODS[method](jax.random.key(1), problem, options, start)])
-    jax.tree.map(np.testing.assert_array_equal, *found)
+    assert found[0]
+    chex.assert_trees_all_equal(*found)
 
 
 @pytest.mark.slow
@@ -250,15 +252,8 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
     options = {"datasets": ("compas",), "metrics": ("demographic_parity",), "seeds": 2, "quick": True, "cache": False}
     settings = fairlab_table2.Settings(store=tmp_path / "runs", out=tmp_path / "out", **options)
     frame = fairlab_table2.main(settings, Console(quiet=True))
-    assert set(frame.method) == {
-        "Vanilla",
-        "constant",
-        "FFVAE",
-        "ExpGrad",
-        "ExpGrad, one draw",
-        "COSMOS",
-        "FairLAB (0.1)",
-    }
+    expgrad = {"ExpGrad", "ExpGrad, one draw"}
+    assert set(frame.method) == {"Vanilla", "constant", "FFVAE", "COSMOS", "FairLAB (0.1)"} | expgrad
     files = {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
     again = fairlab_table2.main(settings, Console(quiet=True))
     assert files == {path: path.stat().st_mtime_ns for path in Path(tmp_path / "runs").rglob("*.json")}
