@@ -71,7 +71,7 @@ EXPERIMENTS = {
         "what BADR costs in accuracy and error: individual fairness of classifiers, parity of regressions",
     ),
     "fairlab_table1": Experiment(
-        "experiments.fairlab_table1", "Table 1 of FairLAB: five methods under each two-way intersection"
+        "experiments.fairlab_table1", "Table 1 of FairLAB: it and its competitors under each two-way intersection"
     ),
     "fairlab_table2": Experiment(
         "experiments.fairlab_table2", "Table 2 of FairLAB: three-way intersections, at three budgets"

@@ -34,7 +34,8 @@ class Options(NamedTuple):
         logit_scale: of FairLAB's smooth rates.
         gaps: largest gaps that ExpGrad is asked for, as shares of the threshold, a point each.
         ffvae: pairs of alpha and gamma, a point each.
-        rays: preferences at which COSMOS is read, a point each.
+        rays: preferences at which COSMOS's networks are read, a point each.
+        shares: of the task in the preferences that tuned COSMOS is trained at, on average, a network each.
         hidden, dropout: of the network.
         batch_size, minimum: of the batches: rows, and rows of each cell besides.
         learning_rate: of Adam for Vanilla and FairLAB.
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     gaps: tuple[float, ...] = (0.5, 1.0, 2.0)
     ffvae: tuple[tuple[float, float], ...] = ((1.0, 1.0), (100.0, 10.0), (300.0, 50.0))
     rays: int = 25
+    shares: tuple[float, ...] = (0.5, 0.75, 0.9)
     hidden: tuple[int, ...] = (300, 100)
     dropout: float = 0.2
     batch_size: int = 1024
@@ -222,11 +224,30 @@ def of_ffvae(key: jax.Array, problem: Problem, options: Options, start: Start) -
 
 
 def of_cosmos(key: jax.Array, problem: Problem, options: Options, start: Start) -> Iterator[Point]:
-    """A point for each preference of one conditioned network."""
+    """A point for each preference of one conditioned network, trained with the published settings.
+
+    With R requirements the task has 1 / (R + 1) of the weight on average.
+    """
+    yield from _of_conditioned(key, problem, options, _CONCENTRATION, "")
+
+
+def of_cosmos_tuned(key: jax.Array, problem: Problem, options: Options, start: Start) -> Iterator[Point]:
+    """The same of as many networks as there are shares of the task, as FairLAB has a model a budget."""
+    num_requirements = problem.constraints.thresholds.shape[0]
+    for share in options.shares:
+        of_task = _CONCENTRATION * num_requirements * share / (1.0 - share)
+        concentration = jnp.full(1 + num_requirements, _CONCENTRATION).at[0].set(of_task)
+        yield from _of_conditioned(key, problem, options, concentration, f"share={share:g} ")
+
+
+def _of_conditioned(
+    key: jax.Array, problem: Problem, options: Options, concentration: Any, name: str
+) -> Iterator[Point]:
     train = problem.part("train")
     num_objectives = 1 + problem.constraints.thresholds.shape[0]
     model = bx.models.mlp(train.x.shape[1] + num_objectives, (60, 25))
-    method = bx.cosmos(model, Partial(optax.adam, learning_rate=1e-3), problem.constraints)
+    adam = Partial(optax.adam, learning_rate=1e-3)
+    method = bx.cosmos(model, adam, problem.constraints, concentration=concentration)
     begun = time.perf_counter()
     result = bx.fit(
         key, method, model.init(jax.random.fold_in(key, 0)), train, num_epochs=options.cosmos_epochs,
@@ -236,16 +257,20 @@ def of_cosmos(key: jax.Array, problem: Problem, options: Options, start: Start) 
     about = {"seconds": time.perf_counter() - begun}
     for number, ray in enumerate(bx.preference_rays(num_objectives, options.rays)):
         scores = partial(_at_preference, model, params, ray)
-        yield Point(f"ray {number}", _counts_by_part(problem, scores), about)
+        yield Point(f"{name}ray {number}", _counts_by_part(problem, scores), about)
 
 
+_CONCENTRATION = 0.5
+"""Of an objective in COSMOS's preferences, as published."""
 _OF_START = ("hidden", "dropout", "batch_size", "learning_rate", "epochs")
 _ROUNDS = ("rounds", "local_epochs")
+_COSMOS = ("rays", "cosmos_epochs")
 USED = {
     "vanilla": _OF_START,
     "ffvae": (*_OF_START, "ffvae", "ffvae_epochs"),
     "expgrad": (*_OF_START, "gaps", "oracle_epochs"),
-    "cosmos": ("rays", "cosmos_epochs"),
+    "cosmos": _COSMOS,
+    "cosmos_tuned": (*_COSMOS, "shares"),
     "fairlab": (*_OF_START, "protocol", "budgets", "proximity_bound", "logit_scale", "minimum", *_ROUNDS),
 }
 """The options that a method's runs depend on."""
@@ -256,6 +281,7 @@ METHODS = {
     "expgrad": of_expgrad,
     "cosmos": of_cosmos,
     "fairlab": of_fairlab,
+    "cosmos_tuned": of_cosmos_tuned,
 }
 
 

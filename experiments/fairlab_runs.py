@@ -31,7 +31,7 @@ class RunOptions:
     metrics: tuple[Metric, ...] = ("demographic_parity", "equalized_odds")
     """Which of the two metrics."""
     methods: tuple[str, ...] = tuple(METHODS)
-    """Which of the five methods."""
+    """Which of the methods."""
     seeds: int = 5
     """How many seeds, of the split and of training; verdicts on cells need 50."""
     first_seed: int = 0
@@ -92,7 +92,7 @@ def one_budget(settings: RunOptions, default: float) -> tuple[float]:
 
 def _quicker(options: Options) -> Options:
     return options._replace(
-        budgets=(0.10,), gaps=(1.0,), ffvae=((100.0, 10.0),), rays=9, hidden=(32,), epochs=10, rounds=4,
+        budgets=(0.10,), gaps=(1.0,), ffvae=((100.0, 10.0),), rays=9, shares=(0.5,), hidden=(32,), epochs=10, rounds=4,
         local_epochs=6, cosmos_epochs=10, ffvae_epochs=10, oracle_epochs=2,
     )  # fmt: skip
 
@@ -200,13 +200,14 @@ def same_training(trial: Trial) -> Trial:
 
 def path_of(trial: Trial, options: Options, store: Path) -> Path:
     """The file of a run: what changes its training is part of the directory's name."""
-    options = used(options, trial.method)
-    whole = Options(protocol=options.protocol)
-    changed = {name: value for name, value in options._asdict().items() if value != getattr(whole, name)}
+    mine = used(options, trial.method)
+    protocol = mine.get("protocol", Options().protocol)
+    whole = used(Options(protocol=protocol), trial.method)
+    changed = {name: value for name, value in mine.items() if value != whole[name]}
     parts = [f"{name}_{value}" for name, value in changed.items()]
     if len(parts) > 2 or any(isinstance(value, tuple) for value in changed.values()):
         parts = [hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]]
-    folder = "-".join([options.protocol, *parts])
+    folder = "-".join([protocol, *parts])
     short = fairlab_data.SHORT[trial.metric]
     return (
         store / folder / f"{trial.dataset}-{short}-{trial.setting.replace('*', '+')}-{trial.method}-{trial.seed}.json"
@@ -214,13 +215,12 @@ def path_of(trial: Trial, options: Options, store: Path) -> Path:
 
 
 def _about(trial: Trial, options: Options, checksum: str) -> dict[str, Any]:
-    options = used(options, trial.method)
-    return json.loads(json.dumps({**trial._asdict(), "options": options._asdict(), "checksum": checksum}))
+    return json.loads(json.dumps({**trial._asdict(), "options": used(options, trial.method), "checksum": checksum}))
 
 
-def used(options: Options, method: str) -> Options:
-    """The options with the defaults in the place of those that the method does not have."""
-    return Options(**{name: getattr(options, name) for name in fairlab_methods.USED[method]})
+def used(options: Options, method: str) -> dict[str, Any]:
+    """The options that a method has, so that a run is not one of another option of another method."""
+    return {name: getattr(options, name) for name in fairlab_methods.USED[method]}
 
 
 def write_run(path: Path, about: dict[str, Any], run: Run) -> None:

@@ -48,7 +48,8 @@ def main(settings: Settings, console: Console | None = None) -> pd.DataFrame:
     console = running.begin(settings, console)
     options = fairlab_runs.options_of(settings)
     budget = fairlab_runs.one_budget(settings, options.budgets[0])
-    options = options._replace(budgets=budget, gaps=options.gaps[:1], ffvae=options.ffvae[:1])
+    first = {name: getattr(options, name)[:1] for name in ("gaps", "ffvae", "shares")}
+    options = options._replace(budgets=budget, **first)
     rows: list[dict[str, Any]] = []
     checksums: dict[str, str] = {}
     for name in settings.datasets:
@@ -89,7 +90,7 @@ def _times(
                     continue
                 path = settings.out / "times" / f"{name}-{metric}-{kind}-{method}-{seed}.json"
                 used = fairlab_runs.used(options, method)
-                about = json.loads(json.dumps({"options": used._asdict(), "checksum": checksum}))
+                about = json.loads(json.dumps({"options": used, "checksum": checksum}))
                 if not path.is_file():
                     if start is None:
                         begin = partial(fairlab_methods.vanilla, key, problem, options)

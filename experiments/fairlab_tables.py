@@ -19,7 +19,9 @@ from experiments.fairlab_measures import Measures
 from experiments.fairlab_methods import PARTS, Point
 from experiments.fairlab_runs import Run
 
-TITLES = {"vanilla": "Vanilla", "ffvae": "FFVAE", "expgrad": "ExpGrad", "cosmos": "COSMOS"}
+TITLES = {
+    "vanilla": "Vanilla", "ffvae": "FFVAE", "expgrad": "ExpGrad", "cosmos": "COSMOS", "cosmos_tuned": "COSMOS, tuned",
+}  # fmt: skip
 PRINTED = {"FFVAE": "Adversarial"}
 """Names of methods in the paper's tables where they differ."""
 CONSTANT, ONE_DRAW = "constant", "one draw"
