@@ -67,6 +67,7 @@ class Problem(NamedTuple):
         data: all rows, on the device, with the finest intersections as groups.
         splits: positions of training, validation and test rows.
         attribute_values: value of each attribute in each cell, attributes by name, `int[C, 3]`.
+        constrained: positions of the attributes that some requirement of the setting names.
     """
 
     constraints: FairnessConstraints
@@ -74,6 +75,7 @@ class Problem(NamedTuple):
     data: bx.Batch
     splits: bx.Splits
     attribute_values: np.ndarray
+    constrained: tuple[int, ...]
 
     @property
     def num_cells(self) -> int:
@@ -132,19 +134,24 @@ def load(source: Source, data_home: Path | None) -> bx.Dataset:
     )
 
 
-def prepare(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, seed: int) -> Problem:
+def prepare(
+    dataset: bx.Dataset, source: Source, metric: Metric, setting: str, seed: int, minimum_count: int = 1
+) -> Problem:
     """Split by the seed, stratified by label and finest intersection, and set up the constraints.
 
-    Groups without the training rows that their requirement compares are left out of the constraints, and of the gaps.
+    Groups with fewer training rows than `minimum_count` of a label that their requirement compares (of any, for
+    demographic parity) are left out of the constraints, and of the gaps.
     """
     splits = split(dataset, seed)
     names = sorted(source.attributes.values())
-    constraints, cells = _constrained(dataset, source, metric, setting, splits)
-    every, _ = _constrained(dataset, source, metric, "mixed", splits)
+    constraints, cells = _constrained(dataset, source, metric, setting, splits, minimum_count)
+    every, _ = _constrained(dataset, source, metric, "mixed", splits, minimum_count)
     first = np.unique(cells.ids, return_index=True)[1]
     values = np.stack([dataset.attributes[name].ids[first] for name in names], axis=1)
     data = bx.to_batch(dataset)._replace(group=jnp.asarray(cells.ids))
-    return Problem(constraints, every, data, splits, values)
+    named = {source.attributes[name] for chosen in subsets(source, setting) for name in chosen}
+    constrained = tuple(number for number, name in enumerate(names) if name in named)
+    return Problem(constraints, every, data, splits, values, constrained)
 
 
 def split(dataset: bx.Dataset, seed: int) -> bx.Splits:
@@ -152,13 +159,17 @@ def split(dataset: bx.Dataset, seed: int) -> bx.Splits:
     return bx.datasets.split(dataset, "stratified", seed, fractions=FRACTIONS)
 
 
-def constraints_of(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, seed: int) -> FairnessConstraints:
-    """The constraints of a setting under a seed's split."""
-    return _constrained(dataset, source, metric, setting, split(dataset, seed)).constraints
+def constraints_of(
+    dataset: bx.Dataset, source: Source, metric: Metric, setting: str, seed: int, minimum_count: int = 1
+) -> FairnessConstraints:
+    """The constraints of a setting under a seed's split, as `prepare` has them."""
+    return _constrained(dataset, source, metric, setting, split(dataset, seed), minimum_count).constraints
 
 
-def _constrained(dataset: bx.Dataset, source: Source, metric: Metric, setting: str, splits: bx.Splits) -> Any:
+def _constrained(
+    dataset: bx.Dataset, source: Source, metric: Metric, setting: str, splits: bx.Splits, minimum_count: int
+) -> Any:
     return bx.fairness_constraints(
         requirements(source, metric, setting), dataset.attributes, dataset.y, rows=splits.train, small="drop",
-        cells_of=sorted(source.attributes.values()),
+        minimum_count=minimum_count, cells_of=sorted(source.attributes.values()),
     )  # fmt: skip

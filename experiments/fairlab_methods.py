@@ -38,6 +38,7 @@ class Options(NamedTuple):
         shares: of the task in the preferences that tuned COSMOS is trained at, on average, a network each.
         hidden, dropout: of the network.
         batch_size, minimum: of the batches: rows, and rows of each cell besides.
+        minimum_count: of the groups in the constraints, see `fairlab_data.prepare`.
         learning_rate: of Adam for Vanilla and FairLAB.
         epochs: most epochs of Vanilla and of the networks on FFVAE's features, which stop early.
         rounds, local_epochs: of FairLAB.
@@ -56,6 +57,7 @@ class Options(NamedTuple):
     dropout: float = 0.2
     batch_size: int = 1024
     minimum: int = 4
+    minimum_count: int = 1
     learning_rate: float = 1e-3
     epochs: int = 60
     rounds: int = 30
@@ -202,7 +204,6 @@ def of_ffvae(key: jax.Array, problem: Problem, options: Options, start: Start) -
     """
     train = problem.part("train")
     values = problem.attribute_values
-    used = [j for j in range(values.shape[1]) if _is_constrained(problem, j)]
     networks = bx.ffvae_networks(train.x.shape[1], tuple(int(v) + 1 for v in values.max(axis=0)))
     for alpha, gamma in options.ffvae:
         begun = time.perf_counter()
@@ -217,7 +218,7 @@ def of_ffvae(key: jax.Array, problem: Problem, options: Options, start: Start) -
             raise FloatingPointError(
                 f"FFVAE diverged at alpha={alpha:g}, gamma={gamma:g}; are the features standardised?"
             )
-        encode = partial(_encode, networks, result.state.params, tuple(used))
+        encode = partial(_encode, networks, result.state.params, problem.constrained)
         found = vanilla(jax.random.fold_in(key, 1), problem, options, encode)
         about = {"seconds": time.perf_counter() - begun, "epochs": found.epochs}
         yield Point(f"alpha={alpha:g} gamma={gamma:g}", found.counts, about)
@@ -264,14 +265,15 @@ _CONCENTRATION = 0.5
 """Of an objective in COSMOS's preferences, as published."""
 _OF_START = ("hidden", "dropout", "batch_size", "learning_rate", "epochs")
 _ROUNDS = ("rounds", "local_epochs")
-_COSMOS = ("rays", "cosmos_epochs")
+_OF_FAIRLAB = ("minimum_count", "protocol", "budgets", "proximity_bound", "logit_scale", "minimum")
+_COSMOS = ("minimum_count", "rays", "cosmos_epochs")
 USED = {
     "vanilla": _OF_START,
     "ffvae": (*_OF_START, "ffvae", "ffvae_epochs"),
-    "expgrad": (*_OF_START, "gaps", "oracle_epochs"),
+    "expgrad": (*_OF_START, "minimum_count", "gaps", "oracle_epochs"),
     "cosmos": _COSMOS,
     "cosmos_tuned": (*_COSMOS, "shares"),
-    "fairlab": (*_OF_START, "protocol", "budgets", "proximity_bound", "logit_scale", "minimum", *_ROUNDS),
+    "fairlab": (*_OF_START, *_ROUNDS, *_OF_FAIRLAB),
 }
 """The options that a method's runs depend on."""
 
@@ -338,14 +340,3 @@ def _encode(networks: Any, params: Any, drop: tuple[int, ...], batch: bx.Batch) 
 
 def _at_preference(model: bx.Model, params: Any, ray: Any, rows: bx.Batch) -> Any:
     return (bx.scores_at(model, params, rows.x, ray) > 0).astype(jnp.float32)
-
-
-def _is_constrained(problem: Problem, attribute: int) -> bool:
-    """Whether some requirement's groups tell cells apart that differ in this attribute alone."""
-    others = np.delete(problem.attribute_values, attribute, axis=1)
-    for groups in np.asarray(problem.constraints.partitions):
-        for values in np.unique(others, axis=0):
-            same = groups[(others == values).all(axis=1)]
-            if len(set(same[same >= 0].tolist())) > 1:
-                return True
-    return False

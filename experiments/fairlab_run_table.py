@@ -51,13 +51,11 @@ def run_table(
     rows = fairlab_tables.rows_of(runs, datasets)
     apart = fairlab_fronts.differences(runs, datasets)
     frame = pd.concat([fairlab_tables.tidy(rows), apart.assign(paper="fairlab")], ignore_index=True).assign(table=table)
-    cells = results.ledger_table(fairlab_tables.entries(rows, table, settings.datasets, settings.metrics))
     checksums = {run.trial.dataset: run.checksum for run in runs}
     results.write_results(frame, results.provenance(settings=asdict(settings), data=checksums), settings.out)
     text = "\n".join([
         f"# {title}\n", _coverage(settings, missing, rows), "## Test rows\n", fairlab_tables.markdown(rows),
-        _fronts(apart),
-        "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
+        _fronts(apart), _verdicts(rows, table, settings),
         "## Validation rows\n", fairlab_tables.markdown(rows, "validation"),
         "## Training rows\n", fairlab_tables.markdown(rows, "train"),
         "## Groups\n", fairlab_tables.rates_markdown(rows),
@@ -67,6 +65,16 @@ def run_table(
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote report.html, results.csv, provenance.json and tables.md in {settings.out}", markup=False)
     return frame
+
+
+def _verdicts(rows: Sequence[Any], table: int, settings: RunOptions) -> str:
+    """The printed cells beside ours."""
+    if settings.minimum_count > 1:
+        return "## Printed cells\n\nNot judged: small groups are left out, so the gaps are others than the paper's.\n"
+    cells = results.ledger_table(fairlab_tables.entries(rows, table, settings.datasets, settings.metrics))
+    return "\n".join([
+        "## Verdicts on printed cells\n", results.counts_sentence(cells) + "\n", results.ledger_markdown(cells),
+    ])  # fmt: skip
 
 
 def _fronts(apart: pd.DataFrame) -> str:
@@ -103,6 +111,7 @@ def _coverage(settings: RunOptions, missing: dict[str, str], rows: Sequence[Any]
             lines.append(f"{name}: {SOURCES[name].rows} stand in for the paper's California 2014 (183,380).")
     left = sorted({name for row in rows for name in row.constraints.left_out})
     if left:
-        lines.append(f"Without the training rows in some split, and so in no gap there: {', '.join(left)}.")
+        few = f"With fewer than {settings.minimum_count} training rows of a label in some split"
+        lines.append(f"{few}, and so in no gap there: {', '.join(left)}.")
     lines += [f"{name}: NOT RUN, {why}" for name, why in missing.items()]
     return "\n\n".join(lines) + "\n"

@@ -40,6 +40,9 @@ class RunOptions:
     """Of FairLAB, see badrjax.fairlab."""
     budgets: tuple[float, ...] | None = None
     """How much F1 FairLAB may give up, a model each; 0.05, 0.1 and 0.15 (0.1 with --quick) where none is given."""
+    minimum_count: int = 1
+    """Fewest training rows, of each label that the metric compares, of a group; smaller ones are in no constraint and
+    no gap, which then is another than the paper's."""
     quick: bool = False
     """Fewer epochs, budgets and settings of the competitors, to try things out."""
     store: Path = field(default_factory=lambda: Path("outputs/fairlab/runs"))
@@ -67,16 +70,18 @@ class Run(NamedTuple):
         trial: what it is of.
         points: what came out.
         checksum: of the dataset.
+        minimum_count: of the groups that are measured.
     """
 
     trial: Trial
     points: tuple[Point, ...]
     checksum: str
+    minimum_count: int = 1
 
 
 def options_of(settings: RunOptions) -> Options:
     """How the methods are trained."""
-    options = Options(protocol=settings.protocol)
+    options = Options(protocol=settings.protocol, minimum_count=settings.minimum_count)
     if settings.quick:
         options = _quicker(options)
     return options if settings.budgets is None else options._replace(budgets=settings.budgets)
@@ -103,6 +108,8 @@ def check(settings: RunOptions) -> None:
     nash_curves.check_names("metric", settings.metrics, dict.fromkeys(fairlab_data.SHORT))
     nash_curves.check_names("method", settings.methods, METHODS)
     running.check_seeds(seeds_of(settings))
+    if settings.minimum_count < 1:
+        raise ValueError(f"minimum_count must be at least 1, got {settings.minimum_count}")
     budgets = options_of(settings).budgets
     names = {f"{budget:g}" for budget in budgets}  # as models are called by them
     if not budgets or not all(0 <= budget < float("inf") for budget in budgets) or len(names) < len(budgets):
@@ -174,7 +181,8 @@ def _finish(
         if not path.is_file():
             where = trained.metric, trained.setting, trained.seed
             if where not in problems:
-                problems = {where: fairlab_data.prepare(dataset, SOURCES[trained.dataset], *where)}
+                source, fewest = SOURCES[trained.dataset], options.minimum_count
+                problems = {where: fairlab_data.prepare(dataset, source, *where, fewest)}
             problem = problems[where]
             if trial.seed not in starts:  # it knows no requirement, so the settings of a seed share it
                 starts = {trial.seed: fairlab_methods.vanilla(jax.random.key(trial.seed), problem, options)}
@@ -184,7 +192,7 @@ def _finish(
             # Points of one training share its time.
             seconds = sum({id(point.about): point.about["seconds"] for point in points}.values())
             tell(f"{path.stem}: {seconds:.1f} s of training")
-        runs.append(read_run(path, about)._replace(trial=trial))
+        runs.append(read_run(path, about)._replace(trial=trial, minimum_count=options.minimum_count))
     return runs
 
 

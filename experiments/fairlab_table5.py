@@ -82,7 +82,7 @@ def _times(
     setting = fairlab_data.settings_of(SOURCES[name], KINDS[kind])[0]  # type: ignore[arg-type]
     for metric in settings.metrics:
         for seed in fairlab_runs.seeds_of(settings):
-            problem = fairlab_data.prepare(dataset, SOURCES[name], metric, setting, seed)
+            problem = fairlab_data.prepare(dataset, SOURCES[name], metric, setting, seed, options.minimum_count)
             key = jax.random.key(seed)
             start = None
             for method in settings.methods:

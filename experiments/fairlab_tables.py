@@ -51,7 +51,8 @@ class Chosen(NamedTuple):
 def constraints_of(run: Run, dataset: bx.Dataset) -> FairnessConstraints:
     """The requirements of a run's setting."""
     trial = run.trial
-    return fairlab_data.constraints_of(dataset, SOURCES[trial.dataset], trial.metric, trial.setting, trial.seed)
+    where = trial.metric, trial.setting, trial.seed
+    return fairlab_data.constraints_of(dataset, SOURCES[trial.dataset], *where, run.minimum_count)
 
 
 def rows_of(runs: Iterable[Run], datasets: Mapping[str, bx.Dataset]) -> list[Chosen]:

@@ -47,7 +47,7 @@ def sittings(folder: Path, name: str) -> tuple[pd.DataFrame | None, str]:
             budgets or other data.
     """
     folders = [one for one in (folder, *sorted(folder.glob("*/"))) if (one / "results.csv").is_file()] or [folder]
-    found = [stored(one / "results.csv", name, quick=False, protocol="default") for one in folders]
+    found = [stored(one / "results.csv", name, quick=False, protocol="default", minimum_count=1) for one in folders]
     if len(folders) == 1:
         return found[0]
     differing = [name for name, values in _made_of(folders).items() if len(set(values)) > 1]

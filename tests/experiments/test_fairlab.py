@@ -22,6 +22,7 @@ from experiments import (
     fairlab_fronts,
     fairlab_measures,
     fairlab_methods,
+    fairlab_run_table,
     fairlab_runs,
     fairlab_table2,
     fairlab_table5,
@@ -175,7 +176,8 @@ def test_the_options_of_a_method_are_those_that_it_reads(method):
     if method.startswith("cosmos"):
         read.clear()  # these have networks of their own, and no use for the start
     list(fairlab_methods.METHODS[method](jax.random.key(1), problem, options, start))
-    assert read == set(fairlab_methods.USED[method])
+    # The constraints are set up before, with that of their groups.
+    assert read == set(fairlab_methods.USED[method]) - {"minimum_count"}
 
 
 @pytest.mark.slow
@@ -210,6 +212,7 @@ def test_wrong_settings_are_named(tmp_path):
         ({"datasets": ("adult",)}, "adult"),
         ({"methods": ("adversary",)}, "adversary"),
         ({"seeds": 0}, "seeds"),
+        ({"minimum_count": 0}, "minimum_count"),
         ({"budgets": (0.1, -0.1)}, "budgets"),
         ({"budgets": (0.1, float("nan"))}, "budgets"),
         ({"budgets": (float("inf"),)}, "budgets"),
@@ -244,6 +247,32 @@ def small(monkeypatch):
     source = fairlab_data.Source("small", {}, {"Gender": "sex", "Race": "race", "Age": "age"}, "Compas", True)
     monkeypatch.setitem(SOURCES, "compas", source)
     monkeypatch.setattr(fairlab_data, "load", lambda source, data_home: dataset)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("metric", "fewest"), [("demographic_parity", 60), ("equalized_odds", 20)])
+def test_groups_below_the_minimum_count_are_in_no_constraint_and_no_gap(metric, fewest):
+    source = SOURCES["compas"]
+    dataset = fairlab_data.load(source, None)
+    problem = fairlab_data.prepare(dataset, source, metric, "Gender*Race*Age", 0, fewest)
+    train = problem.splits.train
+    rows = pd.DataFrame({name: dataset.attributes[name].ids[train] for name in ("age", "race", "sex")})
+    counts = rows.groupby(["age", "race", "sex"]).size()
+    if metric == "equalized_odds":
+        counts = rows.assign(y=dataset.y[train]).groupby(["age", "race", "sex", "y"]).size().unstack().min(axis=1)
+    large = int((counts >= fewest).sum())
+    assert 2 <= large < len(counts)
+    assert len(problem.constraints.group_names) == large
+    assert len(problem.constraints.left_out) == len(counts) - large
+    run = fairlab_runs.Run(fairlab_runs.Trial("compas", metric, "Gender*Race*Age", "fairlab", 0), (), "abc", fewest)
+    again = fairlab_tables.constraints_of(run, dataset)
+    assert again.group_names == problem.constraints.group_names
+    chex.assert_trees_all_equal(again, problem.constraints)
+
+
+def test_without_small_groups_no_printed_cell_is_judged():
+    assert "Not judged" in fairlab_run_table._verdicts([], 2, RunOptions(minimum_count=80))
+    assert "NOT RUN" in fairlab_run_table._verdicts([], 2, RunOptions())
 
 
 @pytest.mark.slow

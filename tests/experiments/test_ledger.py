@@ -238,8 +238,9 @@ def test_fairlabs_cells_come_from_the_tidy_results(tmp_path, seeds, options, ver
     assert set(table.frame[table.frame["method"] == "COSMOS"]["verdict"]) == {"NOT RUN"}
 
 
-def test_fairlabs_quick_runs_are_no_ground_for_a_verdict(tmp_path):
-    store(tmp_path / "fairlab_table2", fairlab_rows(50), quick=True)
+@pytest.mark.parametrize("other", [{"quick": True}, {"protocol": "code"}, {"minimum_count": 80}])
+def test_fairlabs_runs_of_another_kind_are_no_ground_for_a_verdict(tmp_path, other):
+    store(tmp_path / "fairlab_table2", fairlab_rows(50), **other)
     table = ledger_fairlab.tables(where(tmp_path), None)[1]
     assert set(table.frame["verdict"]) == {"NOT RUN"}
 
