@@ -116,7 +116,8 @@ def cosmos(
         constraints: of `badrjax.fairness_constraints`. Batches must carry its cells as groups; thresholds play no part
             in training.
         concentration: `alpha0 > 0` of the Dirichlet distribution, one number or `f[K]`, a leaf. Small ones draw near
-            the corners, 1 is uniform.
+            the corners, 1 is uniform. With one number and R requirements the task has `1 / (1 + R)` of the weight on
+            average, which for seven of them left a constant classifier on COMPAS; `[R a, a, ..., a]` gives it half.
         cosine_weight: `lamda >= 0`, a leaf. Small: at 1 more weight on a requirement made its gap larger, see above.
         gap: see the table.
         mapping: from two scores `f[n, 2]`, the first 0, to probabilities, for the smooth rates; `None` is
