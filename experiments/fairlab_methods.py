@@ -236,9 +236,17 @@ def of_cosmos_tuned(key: jax.Array, problem: Problem, options: Options, start: S
     """The same of as many networks as there are shares of the task, as FairLAB has a model a budget."""
     num_requirements = problem.constraints.thresholds.shape[0]
     for share in options.shares:
-        of_task = _CONCENTRATION * num_requirements * share / (1.0 - share)
-        concentration = jnp.full(1 + num_requirements, _CONCENTRATION).at[0].set(of_task)
+        concentration = concentration_of(share, num_requirements)
         yield from _of_conditioned(key, problem, options, concentration, f"share={share:g} ")
+
+
+def concentration_of(share: float, num_requirements: int) -> Any:
+    """Of a Dirichlet distribution whose first entry, the task's, is `share` on average, the published one for others.
+
+    The mean of an entry is its concentration over the sum of all.
+    """
+    of_task = _CONCENTRATION * num_requirements * share / (1.0 - share)
+    return jnp.full(1 + num_requirements, _CONCENTRATION).at[0].set(of_task)
 
 
 def _of_conditioned(
@@ -285,6 +293,7 @@ METHODS = {
     "fairlab": of_fairlab,
     "cosmos_tuned": of_cosmos_tuned,
 }
+"""By name; a method's place here is part of its key."""
 
 
 def _adam(options: Options) -> Partial:

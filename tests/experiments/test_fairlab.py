@@ -94,6 +94,17 @@ def test_the_point_with_the_best_score_on_validation_rows_is_chosen():
     assert fairlab_measures.choose(constraints, points).name == "b"
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("num_requirements", [1, 7])
+def test_preferences_give_the_task_its_share_on_average(share, num_requirements):
+    concentration = fairlab_methods.concentration_of(share, num_requirements)
+    drawn = np.random.default_rng(0).dirichlet(concentration, 20_000)
+    np.testing.assert_allclose(drawn[:, 0].mean(), share, atol=0.01)
+    np.testing.assert_allclose(concentration[1:], 0.5)
+    if share == 0.5 and num_requirements == 1:
+        np.testing.assert_allclose(concentration, 0.5)  # the published one
+
+
 def test_the_settings_are_the_papers():
     compas = SOURCES["compas"]
     assert fairlab_data.settings_of(compas, "two_way") == ["Gender*Race", "Gender*Age", "Race*Age"]
