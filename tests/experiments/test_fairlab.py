@@ -325,10 +325,10 @@ def test_fewer_points_are_those_with_the_largest_area_on_validation_rows():
     np.testing.assert_array_equal(scored, test[[*best, 6]])
 
 
-def area(points):
-    """Of the unit square, what some point dominates, counted on a fine grid."""
+def area(points, largest_loss=1.0):
+    """Of the unit square, what some point dominates, up to a first cost, counted on a fine grid."""
     grid = np.stack(np.meshgrid(*[(np.arange(400) + 0.5) / 400] * 2), -1).reshape(-1, 1, 2)
-    return (grid >= points).all(-1).any(-1).mean()
+    return ((grid >= points).all(-1).any(-1) & (grid[:, 0, 0] < largest_loss)).mean()
 
 
 @pytest.fixture
@@ -373,14 +373,16 @@ def test_differences_of_fronts_are_those_of_the_rows(two_methods):
     def value(point, name):
         return frame[(frame.seed == 0) & (frame.point == point) & (frame.value_of == name)].value.item()
 
-    volumes, distances = [], []
+    volumes, useful, distances = [], [], []
     for method in ("fairlab", "cosmos"):
         seen = costs[0, method, "validation"]
         on_front = [number for number, one in enumerate(seen) if not any(dominates(other, one) for other in seen)]
         volumes.append(area(np.array(costs[0, method, "test"])[on_front]))
+        useful.append(area(np.array(costs[0, method, "test"])[on_front], 0.45))
         distances.append(np.linalg.norm(np.array(costs[0, method, "test"])[on_front], axis=1).min())
     np.testing.assert_allclose(value("all points", "hypervolume_of_fairlab"), volumes[0], atol=5e-3)
     np.testing.assert_allclose(value("all points", "hypervolume_gain"), volumes[0] - volumes[1], atol=5e-3)
+    np.testing.assert_allclose(value("all points", "useful_hypervolume_gain"), useful[0] - useful[1], atol=5e-3)
     # The reference front is one point, the origin, so IGD+ is the distance of the nearest point.
     np.testing.assert_allclose(value("all points", "igd_plus_gain"), distances[1] - distances[0], atol=1e-5)
 
