@@ -329,8 +329,8 @@ def _without_small(
         members = np.delete(members, second, axis=0)
     if len(names) < 2:
         raise ValueError(
-            f"{' & '.join(key)} has {len(names)} group with at least {minimum_count} training rows for every rate that "
-            "is compared; a gap needs two. Lower minimum_count or leave the requirement out"
+            f"{' & '.join(key)} has {'one group' if names else 'no group'} with at least {minimum_count} training rows "
+            "for every rate that is compared; a gap needs two. Lower minimum_count or leave the requirement out"
         )
     return _Partition(names, members, left_out)
 
