@@ -63,7 +63,7 @@ class Problem(NamedTuple):
 
     Attributes:
         constraints: of the setting, on the groups that have the training rows.
-        every: the seven requirements of the metric, of whatever setting: what is reported.
+        every: the seven requirements of the metric on all groups, of whatever setting: for the unconstrained model.
         data: all rows, on the device, with the finest intersections as groups.
         splits: positions of training, validation and test rows.
         attribute_values: value of each attribute in each cell, attributes by name, `int[C, 3]`.
@@ -145,7 +145,7 @@ def prepare(
     splits = split(dataset, seed)
     names = sorted(source.attributes.values())
     constraints, cells = _constrained(dataset, source, metric, setting, splits, minimum_count)
-    every, _ = _constrained(dataset, source, metric, "mixed", splits, minimum_count)
+    every, _ = _constrained(dataset, source, metric, "mixed", splits, 1)
     first = np.unique(cells.ids, return_index=True)[1]
     values = np.stack([dataset.attributes[name].ids[first] for name in names], axis=1)
     data = bx.to_batch(dataset)._replace(group=jnp.asarray(cells.ids))

@@ -28,6 +28,7 @@ GAINS = ("hypervolume_of_fairlab", "hypervolume_gain", "igd_plus_gain")
 """Values of a comparison of fronts, one a seed."""
 USEFUL_F1, USEFUL_GAIN = 0.55, "useful_hypervolume_gain"
 """A gain in the hypervolume above this F1: models of little use do not count in it. No claim is about it."""
+USEFUL_POINT = (1.0 - USEFUL_F1, 1.0)
 _FEW = 3
 _LABELS = ("dataset", "metric", "setting", "against", "FairLAB with")
 
@@ -130,18 +131,24 @@ def _fronts(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> Iterator[tuple[
     number = min(_FEW, *sizes)
     if 1 < number < max(sizes):
         few = [[_fewer(one, number) for one in side] for side in (ours, theirs)]
-        yield f"{number} points each", _compared(*few)
+        useful = [[_fewer(one, number, USEFUL_POINT) for one in side] for side in (ours, theirs)]
+        yield f"{number} points each", _compared(*few, useful=useful)
 
 
-def _compared(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> dict[str, np.ndarray]:
-    first, second = (tuple(np.stack(part) for part in zip(*side, strict=True)) for side in (ours, theirs))
-    whole, useful = (
-        results.compare_fronts(first, second, reference_point=point, reference_front=REFERENCE_FRONT)
-        for point in (REFERENCE_POINT, (1.0 - USEFUL_F1, 1.0))
-    )
-    larger, more = (found.first_hypervolume - found.second_hypervolume for found in (whole, useful))
+def _compared(
+    ours: Sequence[_Costs], theirs: Sequence[_Costs], useful: Sequence[Sequence[_Costs]] | None = None
+) -> dict[str, np.ndarray]:
+    """The values of a comparison; those above an F1 of the points that are best there, where these are others."""
+    whole = _beside(ours, theirs, REFERENCE_POINT)
+    above = _beside(*(useful or (ours, theirs)), USEFUL_POINT)
+    larger, more = (found.first_hypervolume - found.second_hypervolume for found in (whole, above))
     nearer = whole.second_igd_plus - whole.first_igd_plus
     return dict(zip((*GAINS, USEFUL_GAIN), (whole.first_hypervolume, larger, nearer, more), strict=True))
+
+
+def _beside(ours: Sequence[_Costs], theirs: Sequence[_Costs], point: tuple[float, float]) -> results.FrontComparison:
+    first, second = (tuple(np.stack(part) for part in zip(*side, strict=True)) for side in (ours, theirs))
+    return results.compare_fronts(first, second, reference_point=point, reference_front=REFERENCE_FRONT)
 
 
 def _at_its_f1(
@@ -175,11 +182,11 @@ def _points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, 
     return found
 
 
-def _fewer(costs: _Costs, number: int) -> _Costs:
+def _fewer(costs: _Costs, number: int, point: tuple[float, float] = REFERENCE_POINT) -> _Costs:
     """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
     last = len(costs.validation) - 1
     subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), number)])
-    volumes = _hypervolumes(jnp.asarray(costs.validation)[subsets], jnp.asarray(REFERENCE_POINT))
+    volumes = _hypervolumes(jnp.asarray(costs.validation)[subsets], jnp.asarray(point))
     kept = subsets[int(np.argmax(volumes))]
     return _Costs(costs.validation[kept], costs.test[kept])
 

@@ -111,7 +111,7 @@ def _coverage(settings: RunOptions, missing: dict[str, str], rows: Sequence[Any]
             lines.append(f"{name}: {SOURCES[name].rows} stand in for the paper's California 2014 (183,380).")
     left = sorted({name for row in rows for name in row.constraints.left_out})
     if left:
-        few = f"With fewer than {settings.minimum_count} training rows of a label in some split"
+        few = f"Without the training rows in some split ({settings.minimum_count} of what the metric compares)"
         lines.append(f"{few}, and so in no gap there: {', '.join(left)}.")
     lines += [f"{name}: NOT RUN, {why}" for name, why in missing.items()]
     return "\n\n".join(lines) + "\n"

@@ -60,8 +60,8 @@ _CHANGED = (
 _CONSTANT = "ends constant with the published settings, which give the task an eighth of the weight"
 FAIRLAB_SEVEN: tuple[tuple[Mapping[str, str], str], ...] = (
     *(({"method": "Vanilla", "attributes": name}, _CHANGED) for name in ("Gender", "Race", "Gender*Age", "Race*Age")),
-    ({"method": "COSMOS", "constraint": "DP"}, f"{_CONSTANT}, and with more no cell of this row is rejected"),
-    ({"method": "COSMOS"}, f"{_CONSTANT}, and with more half the cells of this row are not rejected"),
+    ({"method": "COSMOS", "constraint": "DP"}, f"{_CONSTANT}; with more no cell of this row is rejected, none confirmed"),
+    ({"method": "COSMOS"}, f"{_CONSTANT}; with more four of this row's eight cells are rejected"),
     *FAIRLAB,
 )
 """Of FairLAB's tables of seven requirements at once."""

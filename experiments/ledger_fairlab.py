@@ -43,8 +43,8 @@ def sittings(folder: Path, name: str) -> tuple[pd.DataFrame | None, str]:
     """What was run of a table, in one call or in several, each in a directory of its own below that of the table.
 
     Raises:
-        ValueError: for the same number in two of several; or where one is of a quick run, another protocol, other
-            budgets or other data.
+        ValueError: for the same number in two of several; or where one is of a quick run, another protocol, without
+            small groups, of other budgets or of other data.
     """
     folders = [one for one in (folder, *sorted(folder.glob("*/"))) if (one / "results.csv").is_file()] or [folder]
     found = [stored(one / "results.csv", name, quick=False, protocol="default", minimum_count=1) for one in folders]

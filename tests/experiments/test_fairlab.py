@@ -29,6 +29,7 @@ from experiments import (
     fairlab_tables,
 )
 from experiments.fairlab_data import SOURCES
+from experiments.fairlab_methods import PARTS
 from experiments.fairlab_runs import RunOptions
 
 N = 400
@@ -159,14 +160,19 @@ def test_methods_without_requirements_are_trained_once_for_all_of_them():
 
 def test_a_run_is_filed_by_the_options_that_its_method_has():
     whole = fairlab_methods.Options()
-    other = whole._replace(protocol="code", budgets=(0.2,), rays=9)
     trial = fairlab_runs.Trial("compas", "equalized_odds", "mixed", "vanilla", 1)
-    changed = {
-        method
-        for method in fairlab_methods.METHODS
-        if len({fairlab_runs.path_of(trial._replace(method=method), one, Path()) for one in (whole, other)}) == 2
-    }
-    assert changed == {"cosmos", "cosmos_tuned", "fairlab"}
+
+    def changed(**given):
+        both = whole, whole._replace(**given)
+        return {
+            method
+            for method in fairlab_methods.METHODS
+            if len({fairlab_runs.path_of(trial._replace(method=method), one, Path()) for one in both}) == 2
+        }
+
+    assert changed(protocol="code", budgets=(0.2,), rays=9) == {"cosmos", "cosmos_tuned", "fairlab"}
+    assert changed(minimum_count=80) == {"cosmos", "cosmos_tuned", "expgrad", "fairlab"}
+    assert changed(shares=(0.5,)) == {"cosmos_tuned"}
 
 
 @pytest.mark.slow
@@ -279,6 +285,41 @@ def test_groups_below_the_minimum_count_are_in_no_constraint_and_no_gap(metric, 
     again = fairlab_tables.constraints_of(run, dataset)
     assert again.group_names == problem.constraints.group_names
     chex.assert_trees_all_equal(again, problem.constraints)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_without_small_groups_is_trained_and_read_without_them(tmp_path, monkeypatch):
+    fewest, seen = 60, []
+
+    def method(key, problem, options, start):
+        seen.append(problem)
+        zero = {part: CellCounts(np.ones((2, problem.num_cells)), np.zeros((2, problem.num_cells))) for part in PARTS}
+        yield fairlab_methods.Point("x", zero, {"seconds": 0.0})
+
+    monkeypatch.setitem(fairlab_methods.METHODS, "cosmos", method)
+    monkeypatch.setattr(fairlab_methods, "vanilla", lambda *_: None)
+    given = {"datasets": ("compas",), "metrics": ("demographic_parity",), "methods": ("cosmos",), "seeds": 1}
+    settings = RunOptions(**given, minimum_count=fewest, store=tmp_path)
+    runs, _ = fairlab_runs.run_all(["three_way"], settings, lambda _: None)
+    whole, _ = fairlab_runs.run_all(["three_way"], RunOptions(**given, store=tmp_path), lambda _: None)
+    dataset = fairlab_data.load(SOURCES["compas"], None)
+    left_out = [problem.constraints.left_out for problem in seen]
+    assert [len(names) > 0 for names in left_out] == [True, False]
+    assert fairlab_tables.constraints_of(runs[0], dataset).left_out == left_out[0]
+    assert fairlab_tables.constraints_of(whole[0], dataset).left_out == ()
+    assert not any(problem.every.left_out for problem in seen)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_tuned_cosmos_weighs_the_task_by_its_share():
+    options = fairlab_runs.options_of(RunOptions(quick=True))._replace(shares=(0.1, 0.9), cosmos_epochs=20)
+    dataset = fairlab_data.load(SOURCES["compas"], None)
+    problem = fairlab_data.prepare(dataset, SOURCES["compas"], "demographic_parity", "mixed", 0)
+    points = list(fairlab_methods.of_cosmos_tuned(jax.random.key(1), problem, options, None))
+    assert len(points) == 2 * options.rays
+    f1 = [float(bx.constraints.f1_of_counts(point.counts["train"])) for point in points]
+    assert np.mean(f1[: options.rays]) < np.mean(f1[options.rays :]) - 0.05
 
 
 def test_without_small_groups_no_printed_cell_is_judged():
