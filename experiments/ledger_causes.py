@@ -60,7 +60,7 @@ _CHANGED = (
 _CONSTANT = "ends constant with the published settings, which give the task an eighth of the weight"
 FAIRLAB_SEVEN: tuple[tuple[Mapping[str, str], str], ...] = (
     *(({"method": "Vanilla", "attributes": name}, _CHANGED) for name in ("Gender", "Race", "Gender*Age", "Race*Age")),
-    ({"method": "COSMOS", "constraint": "DP"}, f"{_CONSTANT}; with more no cell of this row is rejected, none confirmed"),
+    ({"method": "COSMOS", "constraint": "DP"}, f"{_CONSTANT}; with more none of this row is rejected, or confirmed"),
     ({"method": "COSMOS"}, f"{_CONSTANT}; with more four of this row's eight cells are rejected"),
     *FAIRLAB,
 )
