@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,10 @@ class _Costs(NamedTuple):
 
     validation: np.ndarray
     test: np.ndarray
+
+
+_Pair: TypeAlias = tuple[Sequence[_Costs], Sequence[_Costs]]
+"""FairLAB's and the other's points, one a seed."""
 
 
 def differences(runs: Sequence[Run], datasets: Mapping[str, bx.Dataset]) -> pd.DataFrame:
@@ -126,21 +130,20 @@ def claims_markdown(table: pd.DataFrame) -> str:
 
 def _fronts(ours: Sequence[_Costs], theirs: Sequence[_Costs]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """All points, and where their numbers differ as many each."""
-    yield "all points", _compared(ours, theirs)
+    yield "all points", _compared((ours, theirs), (ours, theirs))
     sizes = [len(one.validation) - 1 for one in (*ours, *theirs)]
     number = min(_FEW, *sizes)
     if 1 < number < max(sizes):
-        few = [[_fewer(one, number) for one in side] for side in (ours, theirs)]
-        useful = [[_fewer(one, number, USEFUL_POINT) for one in side] for side in (ours, theirs)]
-        yield f"{number} points each", _compared(*few, useful=useful)
+        few, useful = (
+            tuple([_fewer(one, number, point) for one in side] for side in (ours, theirs))
+            for point in (REFERENCE_POINT, USEFUL_POINT)
+        )
+        yield f"{number} points each", _compared(few, useful)
 
 
-def _compared(
-    ours: Sequence[_Costs], theirs: Sequence[_Costs], useful: Sequence[Sequence[_Costs]] | None = None
-) -> dict[str, np.ndarray]:
-    """The values of a comparison; those above an F1 of the points that are best there, where these are others."""
-    whole = _beside(ours, theirs, REFERENCE_POINT)
-    above = _beside(*(useful or (ours, theirs)), USEFUL_POINT)
+def _compared(points: _Pair, useful: _Pair) -> dict[str, np.ndarray]:
+    """The values of a comparison: of points, and above an F1 of those that are picked for it."""
+    whole, above = _beside(*points, REFERENCE_POINT), _beside(*useful, USEFUL_POINT)
     larger, more = (found.first_hypervolume - found.second_hypervolume for found in (whole, above))
     nearer = whole.second_igd_plus - whole.first_igd_plus
     return dict(zip((*GAINS, USEFUL_GAIN), (whole.first_hypervolume, larger, nearer, more), strict=True))
@@ -182,7 +185,7 @@ def _points(runs: Sequence[Run], method: str, dataset: bx.Dataset) -> dict[int, 
     return found
 
 
-def _fewer(costs: _Costs, number: int, point: tuple[float, float] = REFERENCE_POINT) -> _Costs:
+def _fewer(costs: _Costs, number: int, point: tuple[float, float]) -> _Costs:
     """Some points and the last, the constant: those with the largest hypervolume on validation rows."""
     last = len(costs.validation) - 1
     subsets = np.array([(*chosen, last) for chosen in itertools.combinations(range(last), number)])

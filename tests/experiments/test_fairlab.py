@@ -355,13 +355,15 @@ def test_a_small_table_runs_resumes_and_is_written(tmp_path):
     assert (tmp_path / "figure" / "figure2.png").stat().st_size > 10_000
 
 
-def test_fewer_points_are_those_with_the_largest_area_on_validation_rows():
-    rng = np.random.default_rng(0)
-    validation, test = rng.uniform(size=(2, 7, 2))
-    kept, scored = fairlab_fronts._fewer(fairlab_fronts._Costs(validation, test), 2)
+@pytest.mark.parametrize("loss", [1.0, 0.45])
+def test_fewer_points_are_those_with_the_largest_area_on_validation_rows(loss):
+    points = [[0.1, 0.95], [0.3, 0.8], [0.42, 0.7], [0.6, 0.3], [0.7, 0.1], [0.9, 0.05], [1.0, 0.0]]
+    validation, test = np.array(points), np.random.default_rng(0).uniform(size=(7, 2))
+    kept, scored = fairlab_fronts._fewer(fairlab_fronts._Costs(validation, test), 2, (loss, 1.0))
     assert kept.shape == scored.shape == (3, 2)
     np.testing.assert_array_equal(kept[-1], validation[-1])  # the constant stays
-    best = max(itertools.combinations(range(6), 2), key=lambda pair: area(validation[[*pair, 6]]))
+    best = max(itertools.combinations(range(6), 2), key=lambda pair: area(validation[[*pair, 6]], loss))
+    assert (max(validation[list(best), 0]) < 0.45) == (loss < 1.0)  # other points are the best ones there
     np.testing.assert_array_equal(kept, validation[[*best, 6]])
     np.testing.assert_array_equal(scored, test[[*best, 6]])
 
